@@ -1,0 +1,40 @@
+# `make run` and `make test` install what is missing (redis-server, PostgreSQL)
+# through apt-get or brew, and nothing when all is there.
+
+SHELL   := /bin/sh
+ARGS    ?=
+TIMEOUT ?= 9m
+SETUP   := ./cmd/headpond/up/setup.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test bench lint fmt clean setup
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: setup build ## start everything locally: Redis, PostgreSQL, API, flusher (ARGS="--listen :9000")
+	@exec ./bin/headpond up $(ARGS)
+
+build: ## build bin/headpond
+	@CGO_ENABLED=0 go build -trimpath -o bin/headpond ./cmd/headpond
+
+test: ## format check, vet, and all tests with the race detector
+	@$(SETUP) redis postgres cc
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not formatted (make fmt):" $$unformatted; exit 1; }
+	go vet ./...
+	go test -race -timeout $(TIMEOUT) ./...
+
+bench: setup build ## measure on this machine (ARGS are passed on)
+	@exec ./bin/headpond bench $(ARGS)
+
+lint: ## golangci-lint if it is installed, else go vet
+	@if command -v golangci-lint >/dev/null; then golangci-lint run; else echo "golangci-lint is not installed; go vet instead"; go vet ./...; fi
+
+fmt: ## format the code
+	@gofmt -w .
+
+clean: ## remove what was built
+	@rm -rf bin
+
+setup: ## install redis-server and PostgreSQL if they are missing
+	@$(SETUP) redis postgres

@@ -1,0 +1,160 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sort"
+	"strconv"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/headpond/headpond/buffer"
+	"github.com/headpond/headpond/buffer/table"
+)
+
+// answerOne answers a request of one row that was accepted.
+func (s *Server) answerOne(c echo.Context, sv *Served, in *incoming, w *written, prefer preferences) error {
+	r := w.chunks[0].Result()
+	place := buffer.Place{Table: sv.Target.Table, Partition: w.chunks[0].Partition}
+	row := &in.rows[0]
+	if len(r.Dead) > 0 {
+		return deadProblem(r.Dead[0], receipt(place, r.First))
+	}
+	level := s.buffer.Durability().Level
+	if w.committed {
+		level = "committed"
+	}
+	rec := receipt(place, r.First)
+	h := c.Response().Header()
+	h.Set("Headpond-Receipt", rec)
+	h.Set("Headpond-Durability", level)
+	h.Set("ETag", etag(sv.Table, row.cells))
+	if sv.Table.HasKey() {
+		h.Set("Location", "/v1/"+pathSegment(sv.Target.Table)+"/"+sv.Table.PathKey(row.cells))
+	}
+	status := statusOf(true, w.committed)
+	if prefer.Return == "minimal" {
+		return c.NoContent(status)
+	}
+	body := make([]byte, 0, 256)
+	body = append(body, '{')
+	if sv.Table.HasKey() {
+		body = append(append(body, `"key":`...), quote(keyText(sv.Table, row.cells))...)
+		body = append(body, ',')
+	}
+	body = append(append(body, `"receipt":`...), quote(rec)...)
+	body = append(append(append(body, `,"durability":"`...), level...), '"')
+	if prefer.Return == "representation" {
+		body = append(body, `,"row":`...)
+		body = sv.Table.AppendRowJSON(body, row.cells)
+	}
+	body = append(body, '}', '\n')
+	return c.Blob(status, echo.MIMEApplicationJSON, body)
+}
+
+func quote(s string) []byte {
+	b, _ := json.Marshal(s) // strings always marshal
+	return b
+}
+
+// deadProblem is the answer to a request that waited for its commit and whose
+// row Postgres refused.
+func deadProblem(d buffer.DeadLetter, rec string) error {
+	c := codeDeadLettered
+	if d.SQLState == "23505" {
+		c = codeRowExists
+	}
+	return fault(c, "The write was accepted, and Postgres refused the row: %s (SQLSTATE %s).", d.Message, d.SQLState).
+		hint("The row lies in the dead letters, as "+rec+".").header("Headpond-Receipt", rec)
+}
+
+// answerMany answers a request of many rows of which at least one was
+// accepted, or none because all are bad.
+func (s *Server) answerMany(c echo.Context, sv *Served, in *incoming, w *written, prefer preferences) error {
+	out := struct {
+		Accepted int               `json:"accepted"`
+		Rejected int               `json:"rejected"`
+		Receipts []string          `json:"receipts"`
+		Errors   []ProblemItem     `json:"errors"`
+		Rows     []json.RawMessage `json:"rows,omitempty"`
+	}{Receipts: w.receipts(), Errors: []ProblemItem{}}
+	for i, chunk := range w.chunks {
+		for _, d := range chunk.Result().Dead {
+			// Rows that were refused at once are not in the chunk any more.
+			row := in.nth(w.rows[i], chunk.Result(), int(d.ID.Seq-chunk.Result().First.Seq)) //nolint:gosec // small
+			in.rows[row].errs = []rowFault{{"", string(codeDeadLettered), fmt.Sprintf("%s (SQLSTATE %s)", d.Message, d.SQLState)}}
+		}
+	}
+	var only code
+	for i := range in.rows {
+		row := &in.rows[i]
+		if len(row.errs) == 0 {
+			out.Accepted++
+			if prefer.Return == "representation" {
+				out.Rows = append(out.Rows, sv.Table.AppendRowJSON(nil, row.cells))
+			}
+			continue
+		}
+		out.Rejected++
+		only = code(row.errs[0].code)
+		for _, e := range row.errs {
+			if len(out.Errors) < mostListed {
+				out.Errors = append(out.Errors, in.item(i, e))
+			}
+		}
+	}
+	status := statusOf(false, w.committed)
+	switch {
+	case out.Accepted == 0 && only.status() >= http.StatusInternalServerError:
+		status = only.status()
+	case out.Accepted == 0:
+		return rejected(in)
+	case out.Rejected > 0:
+		status = http.StatusMultiStatus
+	}
+	level := s.buffer.Durability().Level
+	if w.committed {
+		level = "committed"
+	}
+	h := c.Response().Header()
+	h.Set("Headpond-Durability", level)
+	for _, r := range out.Receipts {
+		h.Add("Headpond-Receipt", r)
+	}
+	if prefer.Return == "minimal" && out.Rejected == 0 {
+		return c.NoContent(status)
+	}
+	return c.JSON(status, out)
+}
+
+// nth gives the row of the request that is the n-th accepted one of a chunk.
+func (in *incoming) nth(rows []int, r *buffer.Result, n int) int {
+	for _, j := range r.Failed {
+		if j <= n {
+			n++
+		}
+	}
+	return rows[n]
+}
+
+// receipt names one row for ever: table, partition, epoch, seq.
+func receipt(p buffer.Place, id table.ID) string {
+	return p.String() + "." + strconv.FormatUint(id.Epoch, 10) + "." + strconv.FormatUint(id.Seq, 10)
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	sort.Strings(out)
+	return out
+}

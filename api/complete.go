@@ -1,0 +1,201 @@
+package api
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/headpond/headpond/buffer/table"
+)
+
+// complete makes the rows whole: values that only Postgres can judge are
+// judged, defaults are taken, keys are made. All that needs Postgres is asked
+// at once. now is the moment of accepting.
+func (s *Server) complete(ctx context.Context, sv *Served, in *incoming, now time.Time) error {
+	if err := s.judge(ctx, in); err != nil {
+		return err
+	}
+	if err := s.defaults(ctx, in, now); err != nil {
+		return err
+	}
+	return s.keys(sv, in)
+}
+
+// judge asks Postgres about the cells that are left to it.
+func (s *Server) judge(ctx context.Context, in *incoming) error {
+	var items []table.JudgeItem
+	var cells []*table.Cell
+	var owners []*inRow
+	var columns []int
+	for i := range in.rows {
+		row := &in.rows[i]
+		for c := range row.cells {
+			if cell := &row.cells[c]; cell.State == table.Judge && len(row.errs) == 0 {
+				items = append(items, table.JudgeItem{Type: in.t.Columns[c].Type, JSON: cell.Text})
+				cells, owners, columns = append(cells, cell), append(owners, row), append(columns, c)
+			}
+		}
+	}
+	if len(items) == 0 {
+		return nil
+	}
+	results, err := s.edge.Judge(ctx, items)
+	if err != nil {
+		return storeUnavailable(err, "Postgres must judge some of these values and cannot be asked now.")
+	}
+	for i, r := range results {
+		column := &in.t.Columns[columns[i]]
+		switch {
+		case r.Err != nil:
+			owners[i].errs = append(owners[i].errs, rowFault{column.Name, r.Err.Code, r.Err.Detail})
+		case r.Null && column.NotNull:
+			owners[i].errs = append(owners[i].errs, rowFault{column.Name, "null_not_allowed", "The column " + column.Name + " must not be null."})
+		case r.Null:
+			*cells[i] = table.Cell{State: table.Null}
+		default:
+			*cells[i] = table.Cell{State: table.Set, Text: r.Text}
+		}
+	}
+	return nil
+}
+
+func storeUnavailable(err error, detail string) error {
+	if err == nil {
+		return nil
+	}
+	return fault(codeStoreUnavailable, "%s", detail).header("Retry-After", "1")
+}
+
+// defaults fills the cells that the request left out.
+func (s *Server) defaults(ctx context.Context, in *incoming, now time.Time) error {
+	for i := range in.rows {
+		if row := &in.rows[i]; len(row.errs) == 0 {
+			row.fail(in.t.MissingRequired(row.cells)...)
+		}
+	}
+	for c := range in.t.Columns {
+		column := &in.t.Columns[c]
+		if column.Generated {
+			continue
+		}
+		var missing []*table.Cell
+		for i := range in.rows {
+			if row := &in.rows[i]; len(row.errs) == 0 && row.cells[c].State == table.Missing {
+				missing = append(missing, &row.cells[c])
+			}
+		}
+		if len(missing) == 0 || isMadeKey(in.t, c) {
+			continue
+		}
+		if err := s.fill(ctx, column, missing, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isMadeKey reports whether column c is a uuid key that keys makes when it is
+// missing.
+func isMadeKey(t *table.Table, c int) bool {
+	for _, k := range t.Key {
+		if k == c {
+			column := &t.Columns[c]
+			return column.Type.Kind == table.KindUUID &&
+				(column.Default.Kind == table.DefaultNone || column.Default.Kind == table.DefaultUUID)
+		}
+	}
+	return false
+}
+
+// fill gives the missing cells of a column their default.
+func (s *Server) fill(ctx context.Context, column *table.Column, missing []*table.Cell, now time.Time) error {
+	d := &column.Default
+	switch d.Kind {
+	case table.DefaultConstant:
+		cell := table.Cell{State: table.Set, Text: []byte(d.Text)}
+		if d.Null {
+			cell = table.Cell{State: table.Null}
+		}
+		fillAll(missing, cell)
+	case table.DefaultNow:
+		text, err := column.Type.AppendCanonical(nil, nowText(now))
+		if err != nil {
+			return fault(codeInternal, "The default of column %s cannot be made.", column.Name)
+		}
+		fillAll(missing, table.Cell{State: table.Set, Text: text})
+	case table.DefaultUUID:
+		for _, m := range missing {
+			*m = table.Cell{State: table.Set, Text: []byte(uuid.NewString())}
+		}
+	case table.DefaultSequence:
+		ids, err := s.edge.NextValues(ctx, column, len(missing))
+		if err != nil {
+			return storeUnavailable(err, "The reserve of numbers for column "+column.Name+" is used up, and Postgres cannot be asked for more now.")
+		}
+		for i, m := range missing {
+			*m = table.Cell{State: table.Set, Text: strconv.AppendInt(nil, ids[i], 10)}
+		}
+	case table.DefaultExpression:
+		got, err := s.edge.EvalDefaults(ctx, []table.DefaultItem{{Type: column.Type, SQL: d.SQL, N: len(missing)}})
+		if err != nil {
+			return storeUnavailable(err, "Postgres must evaluate the default of column "+column.Name+" and cannot be asked now.")
+		}
+		if bad := got[0].Err; bad != nil {
+			return fault(code(bad.Code), "The default of column %s cannot be made: %s", column.Name, bad.Detail)
+		}
+		for i, m := range missing {
+			*m = got[0].Cells[i]
+		}
+	case table.DefaultNone:
+		fillAll(missing, table.Cell{State: table.Null})
+	}
+	return nil
+}
+
+func fillAll(cells []*table.Cell, with table.Cell) {
+	for _, c := range cells {
+		*c = with
+	}
+}
+
+// keys makes the keys that are missing, and finds each row's partition. Rows
+// whose place does not matter go where the present batch is filling.
+func (s *Server) keys(sv *Served, in *incoming) error {
+	t, target := in.t, sv.Target
+	steer := target.Filling()
+	for i := range in.rows {
+		row := &in.rows[i]
+		if len(row.errs) > 0 {
+			continue
+		}
+		if !t.HasKey() {
+			row.place, row.fresh = steer, true
+			continue
+		}
+		for _, k := range t.Key {
+			if row.cells[k].State != table.Missing {
+				continue
+			}
+			id, err := steeredUUID(steer, target.Partitions)
+			if err != nil {
+				return err
+			}
+			row.cells[k] = table.Cell{State: table.Set, Text: id}
+			row.fresh = true
+		}
+		at := len(in.arena)
+		in.arena = t.AppendKey(in.arena, row.cells)
+		key := in.arena[at:]
+		if len(key) > maxKey {
+			row.errs = append(row.errs, rowFault{"", "invalid_key", "The key is longer than 1,024 bytes."})
+			continue
+		}
+		row.place = table.Partition(key, target.Partitions)
+		row.key = string(key)
+	}
+	return nil
+}
+
+const maxKey = 1024

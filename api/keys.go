@@ -1,0 +1,54 @@
+package api
+
+import (
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/headpond/headpond/buffer/table"
+)
+
+const hexDigits = "0123456789abcdef"
+
+// steeredUUID makes a UUIDv7 (RFC 9562) whose row falls into the given
+// partition: its last 16 bits are counted up until it does, which leaves 58
+// random bits beside the milliseconds.
+func steeredUUID(partition, partitions int) ([]byte, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	text := make([]byte, 36)
+	encodeUUID(text, id)
+	for range 1 << 12 {
+		if table.Partition(text, partitions) == partition {
+			return text, nil
+		}
+		id[15]++
+		if id[15] == 0 {
+			id[14]++
+		}
+		text[32], text[33] = hexDigits[id[14]>>4], hexDigits[id[14]&15]
+		text[34], text[35] = hexDigits[id[15]>>4], hexDigits[id[15]&15]
+	}
+	return text, nil
+}
+
+func encodeUUID(dst []byte, id uuid.UUID) {
+	hex.Encode(dst, id[:4])
+	dst[8] = '-'
+	hex.Encode(dst[9:], id[4:6])
+	dst[13] = '-'
+	hex.Encode(dst[14:], id[6:8])
+	dst[18] = '-'
+	hex.Encode(dst[19:], id[8:10])
+	dst[23] = '-'
+	hex.Encode(dst[24:], id[10:])
+}
+
+// nowText is the moment as JSON text that every date and time type reads.
+func nowText(now time.Time) []byte {
+	return now.UTC().AppendFormat(nil, `"2006-01-02T15:04:05.999999Z"`)
+}

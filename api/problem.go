@@ -1,0 +1,216 @@
+package api
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/headpond/headpond/buffer"
+	"github.com/headpond/headpond/buffer/table"
+)
+
+// A code is the stable name of what went wrong: clients may match on it.
+type code string
+
+const (
+	codeTableNotFound       code = "table_not_found"
+	codeTableNotUsable      code = "table_not_usable"
+	codeRowNotFound         code = "row_not_found"
+	codeReceiptNotFound     code = "receipt_not_found"
+	codeNotFound            code = "not_found"
+	codeMethodNotAllowed    code = "method_not_allowed"
+	codeNoPrimaryKey        code = "no_primary_key"
+	codeRowExists           code = "row_exists"
+	codeInvalidJSON         code = "invalid_json"
+	codeInvalidJSONShape    code = "invalid_json_shape"
+	codeEmptyBody           code = "empty_body"
+	codeEmptyBatch          code = "empty_batch"
+	codeBadPreference       code = "bad_preference"
+	codeBadFilter           code = "bad_filter"
+	codeInvalidRows         code = "invalid_rows"
+	codeBodyTooLarge        code = "body_too_large"
+	codeBatchTooLarge       code = "batch_too_large"
+	codeUnsupportedMedia    code = "unsupported_media_type"
+	codeUnsupportedEncoding code = "unsupported_encoding"
+	codeRequestTimeout      code = "request_timeout"
+	codeBufferUnavailable   code = "buffer_unavailable"
+	codeStoreUnavailable    code = "store_unavailable"
+	codeBacklogFull         code = "backlog_full"
+	codeDraining            code = "draining"
+	codeOutcomeUnknown      code = "outcome_unknown"
+	codeNotCached           code = "not_cached"
+	codeDeadLettered        code = "dead_lettered"
+	codeInternal            code = "internal"
+)
+
+// statuses maps every code to its HTTP status; what is not listed is 422.
+var statuses = map[code]int{
+	codeTableNotFound: 404, codeRowNotFound: 404, codeReceiptNotFound: 404, codeNotFound: 404,
+	codeMethodNotAllowed: 405, codeRequestTimeout: 408,
+	codeTableNotUsable: 409, codeNoPrimaryKey: 409, codeRowExists: 409,
+	codeInvalidJSON: 400, codeInvalidJSONShape: 400, "invalid_utf8": 400, "invalid_unicode": 400,
+	"duplicate_field": 400, "too_deep": 400, codeEmptyBody: 400, codeEmptyBatch: 400,
+	"bad_key": 400, codeBadPreference: 400, "bad_encoding": 400, codeBadFilter: 400,
+	codeBodyTooLarge: 413, codeBatchTooLarge: 413,
+	codeUnsupportedMedia: 415, codeUnsupportedEncoding: 415,
+	codeBufferUnavailable: 503, codeStoreUnavailable: 503, codeBacklogFull: 503, codeDraining: 503,
+	codeOutcomeUnknown: 504, codeNotCached: 504, codeInternal: 500,
+}
+
+func (c code) status() int {
+	if s, ok := statuses[c]; ok {
+		return s
+	}
+	return http.StatusUnprocessableEntity
+}
+
+// Problem is an error as the client sees it (RFC 9457).
+type Problem struct {
+	Code    code
+	Detail  string
+	Hint    string
+	Applied string // "no" unless it may have been applied: "unknown"
+	Errors  []ProblemItem
+	Headers map[string]string
+}
+
+// ProblemItem is what is wrong with one column of one row.
+type ProblemItem struct {
+	Index   *int   `json:"index,omitempty"`
+	Pointer string `json:"pointer"`
+	Code    string `json:"code"`
+	Detail  string `json:"detail"`
+}
+
+func (p *Problem) Error() string { return string(p.Code) + ": " + p.Detail }
+
+func fault(c code, format string, args ...any) *Problem {
+	return &Problem{Code: c, Detail: fmt.Sprintf(format, args...), Applied: "no"}
+}
+
+func (p *Problem) hint(h string) *Problem {
+	p.Hint = h
+	return p
+}
+
+func (p *Problem) header(name, value string) *Problem {
+	if p.Headers == nil {
+		p.Headers = make(map[string]string)
+	}
+	p.Headers[name] = value
+	return p
+}
+
+// problemOf turns any error into what the client may know of it.
+func problemOf(err error) *Problem {
+	var p *Problem
+	var full *buffer.BacklogFull
+	var http *echo.HTTPError
+	var bad *table.JSONError
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.As(err, &bad):
+		return fault(code(bad.Code), "%s", bad.Detail)
+	case errors.As(err, &full):
+		return fault(codeBacklogFull, "The backlog of this table is full: Postgres is not keeping up. Nothing was applied.").
+			header("Retry-After", "2")
+	case errors.Is(err, buffer.ErrDraining):
+		return fault(codeDraining, "This process is shutting down. Nothing was applied.").header("Retry-After", "1").header("Connection", "close")
+	case errors.Is(err, buffer.ErrUnavailable):
+		return fault(codeBufferUnavailable, "Redis cannot take or give data now. Nothing was applied.").header("Retry-After", "1")
+	case errors.Is(err, buffer.ErrOutcomeUnknown):
+		p = fault(codeOutcomeUnknown, "Redis did not answer in time: the write may or may not have been applied.").
+			hint("Repeat the request with the same key; without one, look before you repeat.")
+		p.Applied = "unknown"
+		return p
+	case errors.As(err, &http):
+		return routing(http)
+	}
+	return fault(codeInternal, "Something went wrong inside Headpond; its log says more under this trace id.")
+}
+
+func routing(e *echo.HTTPError) *Problem {
+	switch e.Code {
+	case http.StatusNotFound:
+		return fault(codeNotFound, "There is nothing at this path.").hint("GET /v1 lists the tables.")
+	case http.StatusMethodNotAllowed:
+		return fault(codeMethodNotAllowed, "This path does not take this method.")
+	case http.StatusRequestEntityTooLarge:
+		return fault(codeBodyTooLarge, "The body is too large.")
+	}
+	return fault(codeInternal, "The request could not be handled.")
+}
+
+// onError is the one place where errors become HTTP.
+func (s *Server) onError(err error, c echo.Context) {
+	if c.Response().Committed {
+		return
+	}
+	p := problemOf(err)
+	status := p.Code.status()
+	trace := traceID(c.Request())
+	if p.Code == codeInternal {
+		s.log.Error("request failed", "method", c.Request().Method, "path", c.Path(), "trace_id", trace, "error", err)
+	}
+	h := c.Response().Header()
+	for name, value := range p.Headers {
+		h.Set(name, value)
+	}
+	h.Set(echo.HeaderContentType, "application/problem+json")
+	body, _ := json.Marshal(struct {
+		Type    string        `json:"type"`
+		Title   string        `json:"title"`
+		Status  int           `json:"status"`
+		Detail  string        `json:"detail"`
+		Code    code          `json:"code"`
+		Hint    string        `json:"hint,omitempty"`
+		TraceID string        `json:"trace_id"`
+		Applied string        `json:"applied"`
+		Errors  []ProblemItem `json:"errors,omitempty"`
+	}{
+		Type: "about:blank", Title: http.StatusText(status), Status: status,
+		Detail: p.Detail, Code: p.Code, Hint: p.Hint, TraceID: trace, Applied: p.Applied, Errors: p.Errors,
+	})
+	if c.Request().Method == http.MethodHead {
+		_ = c.NoContent(status)
+		return
+	}
+	h.Set(echo.HeaderContentLength, strconv.Itoa(len(body)))
+	c.Response().WriteHeader(status)
+	_, _ = c.Response().Write(body)
+}
+
+// traceID is that of the request's traceparent (W3C Trace Context), or a new
+// one.
+func traceID(r *http.Request) string {
+	parts := strings.Split(r.Header.Get("traceparent"), "-")
+	if len(parts) >= 4 && len(parts[1]) == 32 && parts[1] != strings.Repeat("0", 32) {
+		if _, err := hex.DecodeString(parts[1]); err == nil {
+			return strings.ToLower(parts[1])
+		}
+	}
+	var id [16]byte
+	_, _ = rand.Read(id[:])
+	return hex.EncodeToString(id[:])
+}
+
+// pointer is the JSON pointer (RFC 6901) to a column, of a row of many when
+// index is not negative.
+func pointer(index int, column string) string {
+	var b strings.Builder
+	if index >= 0 {
+		b.WriteString("/" + strconv.Itoa(index))
+	}
+	if column != "" {
+		b.WriteString("/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(column))
+	}
+	return b.String()
+}

@@ -1,0 +1,150 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/headpond/headpond/buffer"
+	"github.com/headpond/headpond/buffer/table"
+)
+
+// parseReceipt reads "orders.3.1.871". Table names may hold dots: the three
+// numbers are at the end.
+func parseReceipt(s string) (p buffer.Place, id table.ID, ok bool) {
+	parts := strings.Split(s, ".")
+	n := len(parts)
+	if n < 4 {
+		return p, id, false
+	}
+	partition, err1 := strconv.ParseUint(parts[n-3], 10, 16)
+	epoch, err2 := strconv.ParseUint(parts[n-2], 10, 53)
+	seq, err3 := strconv.ParseUint(parts[n-1], 10, 53)
+	if err1 != nil || err2 != nil || err3 != nil || epoch == 0 || seq == 0 {
+		return p, id, false
+	}
+	p = buffer.Place{Table: strings.Join(parts[:n-3], "."), Partition: int(partition)}
+	return p, table.ID{Epoch: epoch, Seq: seq}, true
+}
+
+// getReceipt is GET /v1/receipts/{receipt}?wait=5s.
+func (s *Server) getReceipt(c echo.Context) error {
+	text := segment(c.Request(), 3)
+	p, id, ok := parseReceipt(text)
+	if !ok || !s.isPlace(p) {
+		return noReceipt()
+	}
+	wait, err := s.waitParam(c)
+	if err != nil {
+		return err
+	}
+	ctx := c.Request().Context()
+	tails, err := s.buffer.Tails(ctx, []buffer.Place{p})
+	if err != nil {
+		return err
+	}
+	if id.After(tails[0].Last) || id.Seq > tails[0].Last.Seq {
+		return noReceipt()
+	}
+	if wait > 0 {
+		waiting, cancel := context.WithTimeout(ctx, wait)
+		s.waitSettled(waiting, p, id.Seq)
+		cancel()
+	}
+	out, err := s.receiptState(ctx, p, id)
+	if err != nil {
+		return err
+	}
+	out["receipt"] = text
+	return c.JSON(http.StatusOK, out)
+}
+
+func noReceipt() error {
+	return fault(codeReceiptNotFound, "No write has this receipt.").
+		hint("A receipt is table, partition, epoch and seq, as an answer to a write gave it: orders.3.1.871.")
+}
+
+func (s *Server) isPlace(p buffer.Place) bool {
+	sv, err := s.served(p.Table)
+	return err == nil && p.Partition < sv.Target.Partitions
+}
+
+// waitParam reads ?wait=5s (or plain seconds), capped by the server.
+func (s *Server) waitParam(c echo.Context) (time.Duration, error) {
+	text := c.QueryParam("wait")
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		d, err = time.ParseDuration(text + "s")
+	}
+	if err != nil || d < 0 {
+		return 0, fault(codeBadFilter, "wait must be a duration such as 5s.")
+	}
+	return min(d, s.limits.Wait), nil
+}
+
+func (s *Server) receiptState(ctx context.Context, p buffer.Place, id table.ID) (map[string]any, error) {
+	wm, err := s.ledger.Watermark(ctx, p)
+	if err != nil {
+		s.log.Warn("receipt", "error", err)
+		return nil, storeUnavailable(err, "Postgres must be asked about this write, and does not answer now.")
+	}
+	dead, err := s.ledger.Dead(ctx, p, id.Seq-1, id.Seq)
+	if err != nil {
+		return nil, storeUnavailable(err, "Postgres must be asked about this write, and does not answer now.")
+	}
+	accepted, life, err := s.buffer.Life(ctx, p, id)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]any{"state": "pending"}
+	if !accepted.IsZero() {
+		out["accepted_at"] = accepted.UTC().Format(timeFormat)
+	}
+	end := time.Now()
+	if wm.Seq >= id.Seq {
+		out["state"] = "committed"
+		end = life.Committed
+		if !end.IsZero() {
+			out["committed_at"] = end.UTC().Format(timeFormat)
+		}
+	}
+	if len(dead) > 0 {
+		out["state"] = "dead-lettered"
+		out["sqlstate"], out["reason"] = dead[0].SQLState, dead[0].Message
+	}
+	if !accepted.IsZero() && !end.IsZero() {
+		out["lag_ms"] = max(end.Sub(accepted).Milliseconds(), 0)
+	}
+	return out, nil
+}
+
+const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+
+// waitSettled waits until the partition is committed up to seq, and reports
+// whether it is. Notices can be lost, so it looks by itself now and then.
+func (s *Server) waitSettled(ctx context.Context, p buffer.Place, seq uint64) bool {
+	look := time.NewTicker(250 * time.Millisecond)
+	defer look.Stop()
+	for {
+		heard, next := s.buffer.Settled(p)
+		if heard >= seq {
+			return true
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return false
+		case <-look.C:
+			if tails, err := s.buffer.Tails(ctx, []buffer.Place{p}); err == nil && tails[0].Settled >= seq {
+				return true
+			}
+		}
+	}
+}

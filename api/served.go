@@ -1,0 +1,76 @@
+package api
+
+import (
+	"context"
+	"sort"
+	"time"
+
+	"github.com/headpond/headpond/buffer"
+	"github.com/headpond/headpond/buffer/table"
+)
+
+// Served is one table as the API serves it. Immutable, but for its Target.
+type Served struct {
+	Table    *table.Table
+	Target   *buffer.Target // kept when the catalog changes
+	Strategy string
+	TTL      time.Duration // of clean rows
+	Linger   time.Duration
+	Lag      time.Duration // target of the durability lag
+	Cache    string        // rows or none
+}
+
+// Edge is Postgres as the API needs it: for what only Postgres can tell.
+// Errors mean that Postgres could not be asked.
+type Edge interface {
+	Judge(ctx context.Context, items []table.JudgeItem) ([]table.JudgeResult, error)
+	EvalDefaults(ctx context.Context, items []table.DefaultItem) ([]table.DefaultResult, error)
+	NextValues(ctx context.Context, column *table.Column, n int) ([]int64, error)
+	// LoadRow gives every column of the row with a key. A *table.FieldError says that there can be no such key.
+	LoadRow(ctx context.Context, t *table.Table, key []table.Cell) (row table.Row, found bool, err error)
+	// Generate computes the generated columns of a row that is not in Postgres yet.
+	Generate(ctx context.Context, t *table.Table, row table.Row) error
+	Ping(ctx context.Context) error
+}
+
+// Ledger is Postgres' side of the books.
+type Ledger interface {
+	Progress(ctx context.Context) ([]buffer.Progress, error)
+	Watermark(ctx context.Context, p buffer.Place) (table.ID, error)
+	Dead(ctx context.Context, p buffer.Place, after, upto uint64) ([]buffer.DeadLetter, error)
+}
+
+// catalog is the tables at one moment.
+type catalog map[string]*Served
+
+func (c catalog) names() []string {
+	out := make([]string, 0, len(c))
+	for name := range c {
+		out = append(out, name)
+	}
+	sort.Strings(out)
+	return out
+}
+
+// SetTables publishes a new catalog. Requests in flight finish on the old one.
+func (s *Server) SetTables(tables map[string]*Served) {
+	c := catalog(tables)
+	s.tables.Store(&c)
+}
+
+// served finds a table that can take requests.
+func (s *Server) served(name string) (*Served, error) {
+	c := s.tables.Load()
+	if c == nil {
+		return nil, fault(codeStoreUnavailable, "The catalog was not read yet: Postgres has not answered since the start.")
+	}
+	t, ok := (*c)[name]
+	if !ok {
+		return nil, fault(codeTableNotFound, "There is no table of this name, or it is not exposed.").
+			hint("GET /v1 lists the tables.")
+	}
+	if t.Table.Unusable != "" {
+		return nil, fault(codeTableNotUsable, "This table cannot be served exactly: %s.", t.Table.Unusable)
+	}
+	return t, nil
+}

@@ -1,0 +1,114 @@
+package api
+
+import (
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+
+	"github.com/headpond/headpond/buffer"
+)
+
+// Server is the HTTP API. Safe for concurrent use.
+type Server struct {
+	limits   Limits
+	buffer   *buffer.Buffer
+	edge     Edge
+	ledger   Ledger
+	log      *slog.Logger
+	local    func() any // the local stack's part of the status, or nil
+	tables   atomic.Pointer[catalog]
+	draining atomic.Bool
+	books    books
+	echo     *echo.Echo
+}
+
+// Deps are what a Server stands on.
+type Deps struct {
+	Buffer  *buffer.Buffer
+	Edge    Edge
+	Ledger  Ledger
+	Metrics http.Handler // /metrics; nil for none
+	Local   func() any   // what the status page says of the local stack; nil for none
+	Log     *slog.Logger
+}
+
+// New makes a server that serves no tables yet: see SetTables.
+func New(limits Limits, d Deps) (*Server, error) {
+	if err := limits.validate(); err != nil {
+		return nil, err
+	}
+	uuid.EnableRandPool() // one system call for many ids
+	s := &Server{limits: limits.withDefaults(), buffer: d.Buffer, edge: d.Edge, ledger: d.Ledger, log: d.Log, local: d.Local}
+	e := echo.New()
+	s.echo = e
+	e.HideBanner, e.HidePort = true, true
+	e.HTTPErrorHandler = s.onError
+	// Echo's default trusts any client's X-Forwarded-For.
+	e.IPExtractor = echo.ExtractIPDirect()
+	e.Use(middleware.RecoverWithConfig(middleware.RecoverConfig{DisableErrorHandler: true, DisablePrintStack: true, LogErrorFunc: s.panicked}))
+	e.GET("/livez", s.livez)
+	e.GET("/readyz", s.readyz)
+	if d.Metrics != nil {
+		e.GET("/metrics", echo.WrapHandler(d.Metrics))
+	}
+	e.GET("/v1", s.listTables)
+	e.GET("/v1/receipts/:receipt", s.getReceipt)
+	e.POST("/v1/:table", s.post)
+	e.GET("/v1/:table/_schema", s.getSchema)
+	e.GET("/v1/:table/:key", s.getRow)
+	e.HEAD("/v1/:table/:key", s.getRow)
+	e.GET("/admin/v1/status", s.getStatus)
+	return s, nil
+}
+
+func (s *Server) panicked(_ echo.Context, err error, stack []byte) error {
+	s.log.Error("handler panicked", "error", err, "stack", string(stack))
+	return err
+}
+
+// Handler serves HTTP.
+func (s *Server) Handler() http.Handler { return s.echo }
+
+// HTTP makes the http.Server with limits against slow and hostile clients.
+func (s *Server) HTTP() *http.Server {
+	return &http.Server{
+		Handler:           s.echo,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       60 * time.Second,
+		WriteTimeout:      s.limits.Wait + 60*time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// Drain makes every further write answer 503 draining, and /readyz 503. Reads
+// go on.
+func (s *Server) Drain() { s.draining.Store(true) }
+
+// segment gives the n-th part of the path, decoded; parts are counted from 1.
+// The router's own parameters are not used: it cannot tell %2F from a slash.
+func segment(r *http.Request, n int) string {
+	raw := rawSegment(r, n)
+	if s, err := url.PathUnescape(raw); err == nil {
+		return s
+	}
+	return raw
+}
+
+func rawSegment(r *http.Request, n int) string {
+	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
+	if n <= len(parts) {
+		return parts[n-1]
+	}
+	return ""
+}
+
+func pathSegment(s string) string { return url.PathEscape(s) }

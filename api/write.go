@@ -1,0 +1,300 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sort"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/headpond/headpond/buffer"
+	"github.com/headpond/headpond/buffer/table"
+)
+
+// post is POST /v1/{table}: insert one row or many.
+func (s *Server) post(c echo.Context) error {
+	r := c.Request()
+	if s.draining.Load() {
+		return buffer.ErrDraining
+	}
+	sv, err := s.served(segment(r, 2))
+	if err != nil {
+		return err
+	}
+	prefer, err := readPreferences(r.Header, s.limits.Wait)
+	if err != nil {
+		return err
+	}
+	f, err := readFormat(r.Header)
+	if err != nil {
+		return err
+	}
+	body, err := readBody(c.Response(), r, s.limits.Body)
+	if err != nil {
+		return err
+	}
+	defer bodies.Put(body)
+	in := newIncoming(sv.Table)
+	defer in.release()
+	if err := in.read(body.Bytes(), f, s.limits.Rows); err != nil {
+		return err
+	}
+	now := time.Now()
+	if err := s.complete(r.Context(), sv, in, now); err != nil {
+		return err
+	}
+	strict := in.single || f == formatJSON
+	if prefer.Strict != nil && !in.single {
+		strict = *prefer.Strict
+	}
+	if strict && anyBad(in) {
+		return rejected(in)
+	}
+	w, err := s.append(r.Context(), sv, in, strict, now)
+	if err != nil {
+		return err
+	}
+	if prefer.Wait > 0 {
+		if err := s.awaitCommit(r.Context(), w, prefer.Wait); err != nil {
+			return err
+		}
+	}
+	prefer.write(c.Response().Header())
+	if in.single {
+		return s.answerOne(c, sv, in, w, prefer)
+	}
+	return s.answerMany(c, sv, in, w, prefer)
+}
+
+func anyBad(in *incoming) bool {
+	for i := range in.rows {
+		if len(in.rows[i].errs) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// mostListed bounds the errors of one answer.
+const mostListed = 1000
+
+// rejected is the answer when nothing was applied because rows are bad.
+func rejected(in *incoming) error {
+	p := fault(codeInvalidRows, "The request holds rows that cannot be accepted; nothing was applied.")
+	bad := 0
+	for i := range in.rows {
+		row := &in.rows[i]
+		if len(row.errs) > 0 {
+			bad++
+		}
+		for _, e := range row.errs {
+			if len(p.Errors) == mostListed {
+				break
+			}
+			p.Errors = append(p.Errors, in.item(i, e))
+		}
+	}
+	if len(p.Errors) > 0 && (in.single || len(p.Errors) == 1) {
+		p.Code, p.Detail = code(p.Errors[0].Code), p.Errors[0].Detail
+	}
+	if !in.single {
+		// A list that is refused for its rows is a 422, whatever their codes.
+		p.Code = codeInvalidRows
+		p.Detail = plural(bad, "row") + " of " + plural(len(in.rows), "row") + " cannot be accepted; nothing was applied."
+	}
+	return p
+}
+
+func (in *incoming) item(i int, e rowFault) ProblemItem {
+	if in.single {
+		return ProblemItem{Pointer: pointer(-1, e.column), Code: e.code, Detail: e.detail}
+	}
+	return ProblemItem{Index: &i, Pointer: pointer(i, e.column), Code: e.code, Detail: e.detail}
+}
+
+// written is what became of a request's rows.
+type written struct {
+	chunks    []*buffer.Chunk
+	rows      [][]int // rows[i][j]: which row of the request is row j of chunk i
+	committed bool
+}
+
+// append hands the good rows to the buffer: one chunk for each partition.
+func (s *Server) append(ctx context.Context, sv *Served, in *incoming, strict bool, now time.Time) (*written, error) {
+	w := &written{}
+	chunks := make(map[int]int, sv.Target.Partitions)
+	lines := make([]byte, 0, 512)
+	columns := sv.Table.Header()
+	for i := range in.rows {
+		row := &in.rows[i]
+		if len(row.errs) > 0 {
+			continue
+		}
+		at, ok := chunks[row.place]
+		if !ok || !strict && w.chunks[at].Len() >= buffer.FrameRows*4 {
+			at = len(w.chunks)
+			chunks[row.place] = at
+			w.chunks = append(w.chunks, &buffer.Chunk{
+				Target: sv.Target, Partition: row.place, Columns: columns, Accepted: now.UnixMicro(), Atomic: strict,
+			})
+			w.rows = append(w.rows, nil)
+		}
+		lines = sv.Table.AppendLine(lines[:0], row.cells)
+		w.chunks[at].Add(table.OpInsert, lines, row.key, expect(row))
+		w.rows[at] = append(w.rows[at], i)
+	}
+	if len(w.chunks) == 0 {
+		return w, nil
+	}
+	if strict && len(w.chunks) > 1 && sv.Target.Index {
+		if err := s.checkAbsent(ctx, sv, in, w); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.buffer.Append(ctx, w.chunks...); err != nil {
+		return nil, err
+	}
+	return w, s.outcome(in, w, strict)
+}
+
+func expect(row *inRow) buffer.Expect {
+	if row.fresh {
+		return buffer.ExpectNew
+	}
+	return buffer.ExpectAbsent
+}
+
+// checkAbsent looks for keys that are in the buffer before a strict request
+// that touches several partitions is sent: each of them is all or nothing by
+// itself, and together they must be. A key that appears in the moment between
+// is found at flush time, like one that was in Postgres all along.
+func (s *Server) checkAbsent(ctx context.Context, sv *Served, in *incoming, w *written) error {
+	for i, c := range w.chunks {
+		known, err := s.buffer.Known(ctx, buffer.Place{Table: sv.Target.Table, Partition: c.Partition}, c.Keys())
+		if err != nil {
+			return err
+		}
+		seen := make(map[string]bool, c.Len())
+		for j, key := range c.Keys() {
+			if known[j] || seen[key] {
+				in.rows[w.rows[i][j]].errs = []rowFault{exists(sv.Table)}
+			}
+			seen[key] = true
+		}
+		c.ExpectNothing()
+	}
+	if anyBad(in) {
+		return rejected(in)
+	}
+	return nil
+}
+
+func exists(t *table.Table) rowFault {
+	return rowFault{t.Columns[t.Key[0]].Name, string(codeRowExists), "A row with this key (" + t.KeyNames() + ") exists."}
+}
+
+// outcome looks at the chunks' results: rows that were refused get their
+// error; the error returned is about the request as a whole.
+func (s *Server) outcome(in *incoming, w *written, strict bool) error {
+	applied := 0
+	var failed error
+	for i, c := range w.chunks {
+		r := c.Result()
+		applied += r.Rows
+		if r.Err != nil {
+			failed = worse(failed, r.Err)
+			p := problemOf(r.Err)
+			for _, row := range w.rows[i] {
+				in.rows[row].errs = []rowFault{{"", string(p.Code), p.Detail}}
+			}
+		}
+		for _, j := range r.Failed {
+			in.rows[w.rows[i][j]].errs = []rowFault{exists(in.t)}
+		}
+	}
+	switch {
+	case failed != nil && (applied == 0 || errors.Is(failed, buffer.ErrOutcomeUnknown)):
+		return failed
+	case failed != nil && strict:
+		p := problemOf(failed)
+		return &Problem{
+			Code: codeOutcomeUnknown, Applied: "unknown",
+			Detail: "A part of the rows was accepted, and the rest was not: " + p.Detail,
+			Hint:   "Look which rows are there before you repeat.",
+		}
+	case strict && anyBad(in):
+		return rejected(in)
+	}
+	return nil
+}
+
+func worse(a, b error) error {
+	if a == nil || errors.Is(b, buffer.ErrOutcomeUnknown) {
+		return b
+	}
+	return a
+}
+
+// awaitCommit waits until every row is committed, or the time is over: then
+// the answer is 202 as usual.
+func (s *Server) awaitCommit(ctx context.Context, w *written, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for i, c := range w.chunks {
+		r := c.Result()
+		if r.Rows == 0 {
+			continue
+		}
+		place := buffer.Place{Table: c.Target.Table, Partition: c.Partition}
+		if !s.waitSettled(ctx, place, r.Last().Seq) {
+			return nil
+		}
+		dead, err := s.ledger.Dead(ctx, place, r.First.Seq-1, r.Last().Seq)
+		if err != nil {
+			return nil //nolint:nilerr // not known to be committed: 202
+		}
+		w.bury(i, dead)
+	}
+	w.committed = true
+	return nil
+}
+
+// bury remembers which rows Postgres refused.
+func (w *written) bury(chunk int, dead []buffer.DeadLetter) {
+	c := w.chunks[chunk]
+	for _, d := range dead {
+		c.Result().Dead = append(c.Result().Dead, d)
+	}
+}
+
+// receipts holds the last receipt of each partition that was touched.
+func (w *written) receipts() []string {
+	last := make(map[buffer.Place]table.ID)
+	for _, c := range w.chunks {
+		if r := c.Result(); r.Rows > 0 {
+			p := buffer.Place{Table: c.Target.Table, Partition: c.Partition}
+			if id := r.Last(); id.After(last[p]) {
+				last[p] = id
+			}
+		}
+	}
+	out := make([]string, 0, len(last))
+	for p, id := range last {
+		out = append(out, receipt(p, id))
+	}
+	sort.Strings(out)
+	return out
+}
+
+// statusOf an accepted write.
+func statusOf(one, committed bool) int {
+	switch {
+	case committed && one:
+		return http.StatusCreated
+	case committed:
+		return http.StatusOK
+	}
+	return http.StatusAccepted
+}

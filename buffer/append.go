@@ -1,0 +1,28 @@
+package buffer
+
+import (
+	"context"
+	"sync"
+)
+
+// Append sends the chunks and waits until each is accepted or refused; look at
+// their Results. It returns an error only when none of them was sent.
+//
+// It does not take the caller's deadline: a write that was handed to Redis is
+// waited for (at most Config.Budget), because an answer that comes too late is
+// worth more than not knowing.
+func (b *Buffer) Append(_ context.Context, chunks ...*Chunk) error {
+	if b.draining.Load() {
+		return ErrDraining
+	}
+	var wait sync.WaitGroup
+	wait.Add(len(chunks))
+	for _, c := range chunks {
+		c.wait = &wait
+	}
+	if !b.queue.put(chunks) {
+		return ErrDraining
+	}
+	wait.Wait()
+	return nil
+}

@@ -1,0 +1,167 @@
+package buffer
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headpond/headpond/buffer/table"
+)
+
+// Watermarks is what the buffer asks of Postgres: to hold the watermark row of
+// a place still while Redis is compared with it.
+type Watermarks interface {
+	// Hold locks the watermark row of each place in turn, creating it when it
+	// is new, and calls open with its id before it lets go.
+	Hold(ctx context.Context, places []Place, open func(Place, table.ID) error) error
+}
+
+// Buffer is the rows that were accepted and are not yet in Postgres, and the
+// cached ones. All methods are safe for concurrent use.
+type Buffer struct {
+	cfg   Config
+	rdb   redis.UniversalClient
+	wms   Watermarks
+	log   *slog.Logger
+	queue queue
+	hub   hub
+
+	durability atomic.Pointer[Durability]
+	draining   atomic.Bool
+	counters   Counters
+
+	mu     sync.Mutex // guards places; not held while talking to Redis or Postgres
+	places []Place    // all that a handshake must open
+
+	handshake sync.Mutex // one handshake at a time in this process
+	leases    string     // prefix of lease tokens, unique to this process
+	leaseNo   atomic.Uint64
+}
+
+// Open connects to Redis. url is a redis:// or rediss:// URL; several nodes of
+// a cluster are given as addr parameters (redis://a:6379?addr=b:6379). It sets
+// the options that exactness depends on: no retries by the driver (the script
+// calls are idempotent, and retried here under the same number).
+func Open(url string) (redis.UniversalClient, error) {
+	if cluster, err := redis.ParseClusterURL(url); err == nil && len(cluster.Addrs) > 1 {
+		cluster.ContextTimeoutEnabled = true
+		cluster.DisableIdentity = true
+		return redis.NewClusterClient(cluster), nil
+	}
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		return nil, fmt.Errorf("read Redis URL: %w", err)
+	}
+	o.MaxRetries = -1
+	o.ContextTimeoutEnabled = true
+	o.DisableIdentity = true // CLIENT SETINFO is unknown to Redis before 7.2
+	o.DialTimeout = 2 * time.Second
+	o.DialerRetries = 1 // the lanes try again by themselves
+	o.ReadTimeout = 5 * time.Second
+	o.WriteTimeout = 5 * time.Second
+	o.PoolSize = 32
+	o.MinIdleConns = 2
+	return redis.NewClient(o), nil
+}
+
+// New makes a buffer on a client from Open. Run must be running before
+// Append is called.
+func New(cfg Config, rdb redis.UniversalClient, wms Watermarks, log *slog.Logger) (*Buffer, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return nil, fmt.Errorf("make producer id: %w", err)
+	}
+	b := &Buffer{cfg: cfg.withDefaults(), rdb: rdb, wms: wms, log: log, leases: id.String()[:13] + "-"}
+	b.queue.init()
+	b.hub.init()
+	b.durability.Store(&Durability{Level: "memory"})
+	return b, nil
+}
+
+// Run starts the lanes and the listener, and stops them when ctx ends: writes
+// already queued are still sent. It returns nil after a clean stop.
+func (b *Buffer) Run(ctx context.Context) error {
+	producer, err := uuid.NewRandom()
+	if err != nil {
+		return fmt.Errorf("make producer id: %w", err)
+	}
+	var g errgroup.Group
+	for i := range b.cfg.Lanes {
+		l := &lane{b: b, producer: fmt.Sprintf("%s.%d", producer.String()[:13], i)}
+		g.Go(l.run)
+	}
+	g.Go(func() error { return b.listen(ctx) })
+	g.Go(func() error { return b.watchDurability(ctx) })
+	<-ctx.Done()
+	b.Drain()
+	b.queue.close()
+	return g.Wait()
+}
+
+// Drain makes every further Append fail with ErrDraining.
+func (b *Buffer) Drain() { b.draining.Store(true) }
+
+// OpenPlaces makes the places ready for writes, and keeps them so: they are
+// opened again whenever Redis turns out to be another run.
+func (b *Buffer) OpenPlaces(ctx context.Context, places []Place) error {
+	b.mu.Lock()
+	known := make(map[Place]bool, len(b.places))
+	for _, p := range b.places {
+		known[p] = true
+	}
+	for _, p := range places {
+		if !known[p] {
+			b.places = append(b.places, p)
+		}
+	}
+	b.mu.Unlock()
+	return b.shake(ctx)
+}
+
+// shake is the handshake: it compares Redis with the watermarks, opens a new
+// epoch where Redis is behind, and then loads the scripts.
+func (b *Buffer) shake(ctx context.Context) error {
+	b.handshake.Lock()
+	defer b.handshake.Unlock()
+	b.mu.Lock()
+	places := append([]Place(nil), b.places...)
+	b.mu.Unlock()
+
+	if err := loadScripts(ctx, b.rdb, openScript, readScript, fillScript, settleScript); err != nil {
+		return unavailable("handshake", err)
+	}
+	if err := b.wms.Hold(ctx, places, func(p Place, wm table.ID) error { return b.openPlace(ctx, p, wm) }); err != nil {
+		return fmt.Errorf("handshake with Postgres: %w", err)
+	}
+	if err := loadScripts(ctx, b.rdb, appendScript); err != nil {
+		return unavailable("handshake", err)
+	}
+	return nil
+}
+
+func (b *Buffer) openPlace(ctx context.Context, p Place, wm table.ID) error {
+	got, err := b.rdb.EvalSha(ctx, openScript.sha, []string{p.log(), p.meta()}, p.prefix(), wm.Epoch, wm.Seq).StringSlice()
+	if err != nil {
+		return unavailable("open partition="+p.String(), err)
+	}
+	if got[2] == "1" && wm.Epoch > 0 {
+		b.log.Warn("Redis was behind Postgres: a new epoch was opened",
+			"partition", p.String(), "epoch", got[0], "seq", got[1], "watermark", wm.String())
+	}
+	return nil
+}
+
+// Ping reports whether Redis answers.
+func (b *Buffer) Ping(ctx context.Context) error {
+	return unavailable("ping Redis", b.rdb.Ping(ctx).Err())
+}

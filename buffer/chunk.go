@@ -1,0 +1,143 @@
+package buffer
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/headpond/headpond/buffer/table"
+)
+
+// Target is where the rows of one table go. Make one per table and keep it:
+// it remembers which partition the present batch is filling.
+type Target struct {
+	Table      string
+	Partitions int
+	Index      bool  // false: only the log is written (cache: none, or no primary key)
+	MaxRows    int64 // cap of the backlog, per partition
+	MaxBytes   int64
+
+	filling atomic.Uint32
+}
+
+// Filling is the partition that the present batch of the table is filling.
+// Rows whose key Headpond makes are steered there, so that a batch is one
+// frame instead of one for each partition.
+func (t *Target) Filling() int { return int(t.filling.Load()) % t.Partitions }
+
+// Expect says what must be true of a key for its row to be accepted.
+type Expect byte
+
+// The expectations. They are the letters of append.lua.
+const (
+	ExpectNothing Expect = 'u'
+	ExpectAbsent  Expect = 'a' // not in the buffer
+	ExpectNew     Expect = 'g' // made by Headpond just now: nobody can know it, nothing to check
+)
+
+// Chunk is rows of one request for one partition, in order. Their seqs follow
+// each other. It may be used once.
+type Chunk struct {
+	Target    *Target
+	Partition int
+	Columns   []byte // the column list, Table.Header
+	Accepted  int64  // µs since 1970
+	Atomic    bool   // when one expectation fails, nothing is appended
+
+	data    []byte
+	ends    []uint32
+	ops     []byte
+	keys    []string
+	expects []byte
+	origin  []int // row numbers as they were added, once rows were taken out
+
+	result Result
+	wait   *sync.WaitGroup
+}
+
+// Result is what became of a chunk.
+type Result struct {
+	First  table.ID     // id of the first row that was appended; the others follow
+	Rows   int          // how many were appended
+	Failed []int        // rows of the chunk whose expectation failed, in order
+	Dead   []DeadLetter // filled in by who waited for the commit
+	Err    error        // nothing was appended, or (ErrOutcomeUnknown) perhaps all
+}
+
+// Last is the id of the last row that was appended.
+func (r *Result) Last() table.ID {
+	return table.ID{Epoch: r.First.Epoch, Seq: r.First.Seq + uint64(r.Rows) - 1}
+}
+
+// Add appends a row: its COPY line, and its key text when the target has an
+// index.
+func (c *Chunk) Add(op table.Op, line []byte, key string, expect Expect) {
+	c.data = append(c.data, line...)
+	c.ends = append(c.ends, uint32(len(c.data)))
+	c.ops = append(c.ops, byte(op))
+	if c.Target.Index {
+		c.keys = append(c.keys, key)
+		c.expects = append(c.expects, byte(expect))
+	}
+}
+
+// Grow makes room for n rows of about size bytes in all.
+func (c *Chunk) Grow(n, size int) {
+	c.data = make([]byte, 0, size)
+	c.ends = make([]uint32, 0, n)
+	c.ops = make([]byte, 0, n)
+	if c.Target.Index {
+		c.keys = make([]string, 0, n)
+		c.expects = make([]byte, 0, n)
+	}
+}
+
+// Keys of the rows, when the target has an index. The caller must not change
+// them.
+func (c *Chunk) Keys() []string { return c.keys }
+
+// ExpectNothing takes back every expectation but that of new keys.
+func (c *Chunk) ExpectNothing() {
+	for i, e := range c.expects {
+		if Expect(e) == ExpectAbsent {
+			c.expects[i] = byte(ExpectNothing)
+		}
+	}
+}
+
+// Len is the number of rows.
+func (c *Chunk) Len() int { return len(c.ends) }
+
+// Result is valid after Append has returned.
+func (c *Chunk) Result() *Result { return &c.result }
+
+func (c *Chunk) line(i int) []byte {
+	if i == 0 {
+		return c.data[:c.ends[0]]
+	}
+	return c.data[c.ends[i-1]:c.ends[i]]
+}
+
+// number of row i as it was added.
+func (c *Chunk) number(i int) int {
+	if c.origin == nil {
+		return i
+	}
+	return c.origin[i]
+}
+
+// drop takes rows out; the others close up.
+func (c *Chunk) drop(rows map[int]bool) {
+	rest := Chunk{Target: c.Target, origin: make([]int, 0, c.Len())}
+	for i := range c.ends {
+		if rows[i] {
+			continue
+		}
+		key, expect := "", ExpectNothing
+		if c.Target.Index {
+			key, expect = c.keys[i], Expect(c.expects[i])
+		}
+		rest.Add(table.Op(c.ops[i]), c.line(i), key, expect)
+		rest.origin = append(rest.origin, c.number(i))
+	}
+	c.data, c.ends, c.ops, c.keys, c.expects, c.origin = rest.data, rest.ends, rest.ops, rest.keys, rest.expects, rest.origin
+}

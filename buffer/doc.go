@@ -1,0 +1,36 @@
+// Package buffer keeps accepted rows in Redis until they are in Postgres.
+//
+// Job: make a row durable in Redis in one script call, and give it back, by
+// key to readers and in order to the flusher.
+//
+// Takes / gives: chunks of encoded rows in; ids out. Keys in; rows out. For the
+// flusher: frames after an id, and "everything up to here is committed".
+//
+// Never: speaks HTTP or SQL, looks into a value, puts a TTL on anything that
+// is not yet committed.
+//
+// The keys of partition 3 of table orders; all share one hash tag, so that
+// every script stays in one Redis Cluster slot:
+//
+//	hp:{orders.3}:log       stream   frames, id = epoch-seq of the last row   (the data)
+//	hp:{orders.3}:dirty:<g> hash     row key → epoch-seq of its newest write  (the index, generation g)
+//	hp:{orders.3}:meta      hash     epoch, seq, wm, bytes, wmbytes, gen, glo, gn, ge:<g>, p:<producer>
+//	hp:{orders.3}:commits   stream   what was committed when; id = watermark after it
+//	hp:{orders.3}:row:<key> string   a clean row with a TTL, or a lease to load one
+//
+//	hp:wake, hp:settled     channels "there is something to flush" / "this is committed"
+//
+// Invariants:
+//
+//  1. A script writes nothing before it has checked everything, and XADD is
+//     the first write. Tests: TestAppendRefusedWhole, TestOOMAppliesNothing.
+//  2. seq is dense: a partition's frames follow each other without a hole.
+//     Test: TestSeqIsDense.
+//  3. A call sent twice is applied once. Test: TestProducerSentTwice.
+//  4. A generation goes only when its last row is committed.
+//     Test: TestGenerationsDropOnlyWhenCommitted.
+//  5. A fill is taken only while its lease stands, and any write takes the
+//     lease away. Test: TestFillAfterWriteIsRefused.
+//  6. Nothing under log, dirty, meta or commits carries a TTL.
+//     Test: TestNoTTLOnDirtyKeys.
+package buffer

@@ -1,0 +1,81 @@
+package buffer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The outcomes of an append that was not accepted. ErrUnavailable and
+// BacklogFull mean that nothing was applied; ErrOutcomeUnknown means that it
+// may have been.
+var (
+	ErrUnavailable    = errors.New("the buffer (Redis) cannot take writes now; nothing was applied")
+	ErrOutcomeUnknown = errors.New("the buffer (Redis) did not answer in time; the write may or may not have been applied")
+	ErrDraining       = errors.New("this process is shutting down; nothing was applied")
+)
+
+// BacklogFull refuses a write because the partition's backlog is at its cap.
+type BacklogFull struct {
+	Place Place
+	Rows  int64
+	Bytes int64
+}
+
+func (e *BacklogFull) Error() string {
+	return fmt.Sprintf("the backlog of %s is full: %d rows, %d bytes wait for Postgres", e.Place, e.Rows, e.Bytes)
+}
+
+// verdict of an error of one script call.
+type verdict int
+
+const (
+	notApplied verdict = iota // certainly not applied; may be tried again
+	unknown                   // sent, and no answer
+	noScript                  // not applied; handshake and load the scripts
+	broken                    // an error of the script itself: a bug
+)
+
+// refusals are the replies with which Redis refuses a command whole, before
+// its first write. Source: Redis 7.0 server.c (processCommand), script.c.
+var refusals = []string{
+	"OOM", "MISCONF", "READONLY", "LOADING", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN",
+	"BUSY", "TRYAGAIN", "NOAUTH", "NOPERM", "WRONGPASS", "ERR max number of clients", "MOVED", "ASK",
+}
+
+// classify says what is known after a call ended with err.
+func classify(err error) verdict {
+	var reply redis.Error
+	if errors.As(err, &reply) {
+		text := reply.Error()
+		if strings.HasPrefix(text, "NOSCRIPT") {
+			return noScript
+		}
+		for _, r := range refusals {
+			if strings.HasPrefix(text, r) {
+				return notApplied
+			}
+		}
+		return broken
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		return notApplied
+	}
+	if errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrClosed) {
+		return notApplied
+	}
+	return unknown
+}
+
+// unavailable wraps a driver's error into a sentence of this room.
+func unavailable(doing string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("%s: %w: %s", doing, ErrUnavailable, err.Error())
+}

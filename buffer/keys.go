@@ -1,0 +1,29 @@
+package buffer
+
+import "strconv"
+
+// Every key of Redis is built here.
+
+// Channels. Their messages are "<table>.<partition>" and, for settled,
+// "<table>.<partition> <watermark seq> <dead letters>".
+const (
+	channelWake    = "hp:wake"
+	channelSettled = "hp:settled"
+)
+
+// Place names one partition of one table.
+type Place struct {
+	Table     string
+	Partition int
+}
+
+func (p Place) String() string { return p.Table + "." + strconv.Itoa(p.Partition) }
+
+// prefix of all keys of the place, with the hash tag.
+func (p Place) prefix() string { return "hp:{" + p.String() + "}:" }
+
+func (p Place) log() string            { return p.prefix() + "log" }
+func (p Place) meta() string           { return p.prefix() + "meta" }
+func (p Place) commits() string        { return p.prefix() + "commits" }
+func (p Place) row(key string) string  { return p.prefix() + "row:" + key }
+func (p Place) dirty(gen int64) string { return p.prefix() + "dirty:" + strconv.FormatInt(gen, 10) }

@@ -1,0 +1,216 @@
+package buffer
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/headpond/headpond/buffer/table"
+)
+
+// Tail is where a partition stands, as Redis knows it.
+type Tail struct {
+	Place   Place
+	Open    bool     // it has an epoch
+	Last    table.ID // of the newest row
+	Settled uint64   // seq up to which Redis has heard of commits; Postgres may be further
+	Bytes   uint64   // of the backlog
+}
+
+// Backlog is the number of rows that are not settled.
+func (t *Tail) Backlog() int64 { return int64(t.Last.Seq) - int64(t.Settled) }
+
+// Tails reads where the places stand, in one pipeline.
+func (b *Buffer) Tails(ctx context.Context, places []Place) ([]Tail, error) {
+	if len(places) == 0 {
+		return nil, nil
+	}
+	pipe := b.rdb.Pipeline()
+	cmds := make([]*redis.SliceCmd, len(places))
+	for i, p := range places {
+		cmds[i] = pipe.HMGet(ctx, p.meta(), "epoch", "seq", "wm", "bytes", "wmbytes")
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, unavailable("read tails", err)
+	}
+	out := make([]Tail, len(places))
+	for i, c := range cmds {
+		v := c.Val()
+		n := func(j int) uint64 {
+			s, _ := v[j].(string)
+			x, _ := strconv.ParseUint(s, 10, 64)
+			return x
+		}
+		out[i] = Tail{
+			Place: places[i], Open: v[0] != nil,
+			Last: table.ID{Epoch: n(0), Seq: n(1)}, Settled: n(2), Bytes: n(3) - min(n(4), n(3)),
+		}
+	}
+	return out, nil
+}
+
+// readStep is how many frames one XRANGE asks for: at 64 KiB each, 2 MiB.
+const readStep = 32
+
+// Frames reads the frames after an id, oldest first, until one of the limits
+// is passed or the log ends. It gives at least one frame when there is one.
+func (b *Buffer) Frames(ctx context.Context, p Place, after table.ID, rows, size int) ([]*table.Frame, error) {
+	var out []*table.Frame
+	for rows > 0 && size > 0 {
+		got, err := b.rdb.XRangeN(ctx, p.log(), "("+after.String(), "+", readStep).Result()
+		if err != nil {
+			return nil, unavailable("read log partition="+p.String(), err)
+		}
+		for _, m := range got {
+			f, err := frame(m)
+			if err != nil {
+				return nil, fmt.Errorf("read log partition=%s id=%s: %w", p, m.ID, err)
+			}
+			out = append(out, f)
+			after = f.Last
+			rows -= f.Len()
+			size -= len(f.Data)
+			if rows <= 0 || size <= 0 {
+				break
+			}
+		}
+		if len(got) < readStep {
+			break
+		}
+	}
+	return out, nil
+}
+
+func frame(m redis.XMessage) (*table.Frame, error) {
+	id, err := table.ParseID(m.ID)
+	if err != nil {
+		return nil, err
+	}
+	field := func(name string) string { s, _ := m.Values[name].(string); return s }
+	base, err1 := strconv.ParseInt(field("t"), 10, 64)
+	total, err2 := strconv.ParseUint(field("b"), 10, 64)
+	if err1 != nil || err2 != nil {
+		return nil, table.ErrCorruptFrame
+	}
+	f := &table.Frame{
+		Last: id, Columns: []byte(field("c")), Base: base,
+		Heads: []byte(field("h")), Data: []byte(field("d")), Bytes: total,
+	}
+	return f, f.Check()
+}
+
+// Oldest is when the first row after an id was accepted; zero when there is
+// none.
+func (b *Buffer) Oldest(ctx context.Context, p Place, after table.ID) (time.Time, error) {
+	got, err := b.rdb.XRangeN(ctx, p.log(), "("+after.String(), "+", 1).Result()
+	if err != nil {
+		return time.Time{}, unavailable("read log partition="+p.String(), err)
+	}
+	if len(got) == 0 {
+		return time.Time{}, nil
+	}
+	f, err := frame(got[0])
+	if err != nil {
+		return time.Time{}, err
+	}
+	return f.Accepted(0), nil
+}
+
+// DeadRow names a row that went to the dead letters.
+type DeadRow struct {
+	Key string
+	ID  table.ID
+}
+
+// Settlement is what was committed in Postgres.
+type Settlement struct {
+	Place       Place
+	Watermark   table.ID
+	Bytes       uint64 // Frame.Bytes of the last frame; 0 when not known
+	Committed   time.Time
+	Picked      time.Time
+	Copied      time.Time
+	Dead        []DeadRow
+	Retain      time.Duration // how long committed frames stay in the log,
+	RetainBytes int64         // and how much of them
+}
+
+// forgetProducers after a day of silence: far longer than any retry.
+const forgetProducers = 24 * time.Hour
+
+// Settle tells Redis what Postgres has committed: readers and waiters hear of
+// it, index generations go, the log is trimmed. To repeat it does no harm.
+func (b *Buffer) Settle(ctx context.Context, all []Settlement) ([]Tail, error) {
+	pipe := b.rdb.Pipeline()
+	cmds := make([]*redis.Cmd, len(all))
+	for i, s := range all {
+		size := ""
+		if s.Bytes > 0 {
+			size = strconv.FormatUint(s.Bytes, 10)
+		}
+		args := []any{
+			s.Place.prefix(), s.Watermark.Epoch, s.Watermark.Seq, size,
+			s.Committed.UnixMilli(), s.Picked.UnixMilli(), s.Copied.UnixMilli(),
+			s.Retain.Milliseconds(), s.RetainBytes, forgetProducers.Milliseconds(), len(s.Dead),
+		}
+		for _, d := range s.Dead {
+			args = append(args, d.Key, d.ID.String())
+		}
+		cmds[i] = pipe.EvalSha(ctx, settleScript.sha, []string{s.Place.log(), s.Place.meta(), s.Place.commits()}, args...)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		if classify(err) == noScript {
+			if err := b.shake(ctx); err != nil {
+				return nil, err
+			}
+		}
+		return nil, unavailable("settle", err)
+	}
+	out := make([]Tail, len(all))
+	for i, c := range cmds {
+		v, err := c.StringSlice()
+		if err != nil || len(v) < 4 {
+			return nil, unavailable("settle partition="+all[i].Place.String(), err)
+		}
+		n := func(j int) uint64 { x, _ := strconv.ParseUint(v[j], 10, 64); return x }
+		out[i] = Tail{Place: all[i].Place, Open: v[0] != "", Last: table.ID{Epoch: n(0), Seq: n(1)}, Settled: n(2), Bytes: n(3)}
+	}
+	return out, nil
+}
+
+// Commit is when a write was picked up, copied and committed.
+type Commit struct {
+	Picked, Copied, Committed time.Time
+}
+
+// Life looks up when the row with the given id was accepted and committed;
+// either is zero when it is not known (any more).
+func (b *Buffer) Life(ctx context.Context, p Place, id table.ID) (accepted time.Time, commit Commit, err error) {
+	pipe := b.rdb.Pipeline()
+	row := pipe.XRangeN(ctx, p.log(), id.String(), "+", 1)
+	done := pipe.XRangeN(ctx, p.commits(), id.String(), "+", 1)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return accepted, commit, unavailable("look up receipt", err)
+	}
+	if got := row.Val(); len(got) == 1 {
+		f, err := frame(got[0])
+		if err != nil {
+			return accepted, commit, err
+		}
+		if first := f.First(); !first.After(id) {
+			accepted = f.Accepted(int(id.Seq - first.Seq))
+		}
+	}
+	if got := done.Val(); len(got) == 1 {
+		at := func(name string) time.Time {
+			s, _ := got[0].Values[name].(string)
+			ms, _ := strconv.ParseInt(s, 10, 64)
+			return time.UnixMilli(ms)
+		}
+		commit = Commit{Picked: at("p"), Copied: at("c"), Committed: at("t")}
+	}
+	return accepted, commit, nil
+}

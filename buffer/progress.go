@@ -1,0 +1,101 @@
+package buffer
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/headpond/headpond/buffer/table"
+)
+
+// Progress is a partition's watermark in Postgres with its counters, in rows:
+// Watermark.Seq = Committed + Coalesced + Dead + Lost.
+type Progress struct {
+	Place                            Place
+	Watermark                        table.ID
+	Committed, Coalesced, Dead, Lost int64
+}
+
+// DeadLetter is a row that Postgres refused.
+type DeadLetter struct {
+	ID       table.ID
+	SQLState string
+	Message  string
+}
+
+// FlusherStats is what a flusher process says of itself, once a second.
+type FlusherStats struct {
+	ID      string                `json:"id"`
+	PID     int                   `json:"pid"`
+	At      time.Time             `json:"at"`
+	Workers []WorkerStats         `json:"workers"`
+	Tables  map[string]FlushStats `json:"tables"`
+}
+
+// WorkerStats is what one worker does now.
+type WorkerStats struct {
+	State string    `json:"state"` // idle, reading, writing, settling
+	Table string    `json:"table,omitempty"`
+	Since time.Time `json:"since"`
+}
+
+// FlushStats is how the flushes of one table went in one process. Lags are in
+// milliseconds, over the rows committed in the last 30 to 60 seconds; counts are since
+// the start of the process.
+type FlushStats struct {
+	LagP50     float64   `json:"lag_p50_ms"`
+	LagP99     float64   `json:"lag_p99_ms"`
+	LagP999    float64   `json:"lag_p999_ms"`
+	LagRows    int64     `json:"lag_rows"`
+	Batches    int64     `json:"batches"`
+	Rows       int64     `json:"rows"`
+	Dead       int64     `json:"dead"`
+	Failures   int64     `json:"failures"`
+	BatchRows  int       `json:"batch_rows"`  // of the last batch
+	BatchLimit int       `json:"batch_limit"` // most rows of the next
+	FlushMS    float64   `json:"flush_ms"`    // of the last batch
+	Halted     bool      `json:"halted,omitempty"`
+	Error      string    `json:"error,omitempty"`
+	ErrorSince time.Time `json:"error_since,omitzero"`
+}
+
+const (
+	keyFlushers  = "hp:flushers"
+	flusherFresh = 15 * time.Second // a flusher that was silent for longer is not running
+	flusherGone  = 10 * time.Minute
+)
+
+// Report tells all API processes how this flusher process is doing.
+func (b *Buffer) Report(ctx context.Context, s FlusherStats) error {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("report flusher: %w", err)
+	}
+	return unavailable("report flusher", b.rdb.HSet(ctx, keyFlushers, s.ID, text).Err())
+}
+
+// Unreport takes a flusher that stopped off the list.
+func (b *Buffer) Unreport(ctx context.Context, id string) error {
+	return unavailable("report flusher", b.rdb.HDel(ctx, keyFlushers, id).Err())
+}
+
+// Flushers lists the flusher processes that reported lately.
+func (b *Buffer) Flushers(ctx context.Context) ([]FlusherStats, error) {
+	all, err := b.rdb.HGetAll(ctx, keyFlushers).Result()
+	if err != nil {
+		return nil, unavailable("list flushers", err)
+	}
+	var out []FlusherStats
+	for id, text := range all {
+		var s FlusherStats
+		if err := json.Unmarshal([]byte(text), &s); err != nil || time.Since(s.At) > flusherGone {
+			b.rdb.HDel(ctx, keyFlushers, id)
+			continue
+		}
+		if time.Since(s.At) < flusherFresh {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,158 @@
+package buffer
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/headpond/headpond/buffer/table"
+)
+
+// Source says where a read was answered from.
+type Source int
+
+// The sources of a read.
+const (
+	Miss  Source = iota // not in Redis; Lease is set when the caller may load it
+	Dirty               // from the log: accepted; Committed says whether it is in Postgres already
+	Clean               // loaded from Postgres earlier
+)
+
+// Found is what Redis knows about a key.
+type Found struct {
+	Source    Source
+	ID        table.ID  // Dirty
+	Committed bool      // Dirty: at or below the watermark
+	Op        table.Op  // Dirty
+	Accepted  time.Time // Dirty
+	Columns   []byte    // the column list of Line, as in Table.Header
+	Line      []byte    // COPY text line
+	TTL       time.Duration
+	Lease     string // Miss: non-empty when the caller holds the lease to load the row
+	Held      bool   // Miss: somebody else holds it
+}
+
+// Get reads the newest row of a key. With lease, a miss hands out a lease to
+// load it, unless somebody else holds one.
+func (b *Buffer) Get(ctx context.Context, p Place, key string, lease bool) (*Found, error) {
+	token := ""
+	if lease {
+		token = b.leases + strconv.FormatUint(b.leaseNo.Add(1), 36)
+	}
+	got, err := b.eval(ctx, readScript, []string{p.log(), p.meta(), p.row(key)},
+		p.prefix(), key, token, b.cfg.LeaseTime.Milliseconds()).Slice()
+	if err != nil {
+		return nil, unavailable("read key partition="+p.String(), err)
+	}
+	f, err := found(got)
+	if err != nil {
+		return nil, fmt.Errorf("read key partition=%s: %w", p, err)
+	}
+	if answer(got, 0) == "L" {
+		f.Lease = token
+	}
+	if f.Source == Miss {
+		b.counters.Misses.Add(1)
+	} else {
+		b.counters.Hits.Add(1)
+	}
+	return f, nil
+}
+
+func found(got []any) (*Found, error) {
+	switch answer(got, 0) {
+	case "D":
+		id, err := table.ParseID(answer(got, 1))
+		head, line := answer(got, 5), answer(got, 6)
+		wm, err2 := strconv.ParseUint(answer(got, 2), 10, 64)
+		base, err3 := strconv.ParseInt(answer(got, 4), 10, 64)
+		if err != nil || err2 != nil || err3 != nil || len(head) != 8 || line == "" {
+			return nil, table.ErrCorruptFrame
+		}
+		late := int64(binary.LittleEndian.Uint16([]byte(head)[2:])) * 1000
+		return &Found{
+			Source: Dirty, ID: id, Committed: id.Seq <= wm, Op: table.Op(head[0]),
+			Accepted: time.UnixMicro(base + late),
+			Columns:  []byte(answer(got, 3)), Line: []byte(line),
+		}, nil
+	case "C":
+		columns, line, ok := bytes.Cut([]byte(answer(got, 1)), []byte{'\n'})
+		if !ok {
+			return nil, table.ErrCorruptFrame
+		}
+		ttl, _ := got[2].(int64)
+		return &Found{Source: Clean, Columns: columns, Line: line, TTL: time.Duration(ttl) * time.Millisecond}, nil
+	case "W":
+		return &Found{Held: true}, nil
+	default:
+		return &Found{}, nil
+	}
+}
+
+// Fill stores a row that was loaded under a lease, and reports whether it was
+// taken: not if a write came in between. columns and line are as in Found.
+func (b *Buffer) Fill(ctx context.Context, p Place, key, lease string, columns, line []byte, ttl time.Duration) (bool, error) {
+	value := make([]byte, 0, len(columns)+len(line)+1)
+	value = append(append(append(value, columns...), '\n'), line...)
+	return b.fill(ctx, p, key, lease, value, ttl)
+}
+
+// Release gives a lease back without a row.
+func (b *Buffer) Release(ctx context.Context, p Place, key, lease string) error {
+	_, err := b.fill(ctx, p, key, lease, nil, time.Second)
+	return err
+}
+
+func (b *Buffer) fill(ctx context.Context, p Place, key, lease string, value []byte, ttl time.Duration) (bool, error) {
+	n, err := b.eval(ctx, fillScript, []string{p.row(key), p.meta()}, lease, value, max(ttl.Milliseconds(), 1)).Int()
+	if err != nil {
+		return false, unavailable("fill key partition="+p.String(), err)
+	}
+	if n == 0 && len(value) > 0 {
+		b.counters.FillLost.Add(1)
+	}
+	return n == 1, nil
+}
+
+// eval runs a script, loading it when Redis does not know it. Not for append:
+// see loadScripts.
+func (b *Buffer) eval(ctx context.Context, s script, keys []string, args ...any) *redis.Cmd {
+	cmd := b.rdb.EvalSha(ctx, s.sha, keys, args...)
+	if err := cmd.Err(); err != nil && classify(err) == noScript {
+		return b.rdb.Eval(ctx, s.text, keys, args...)
+	}
+	return cmd
+}
+
+// Known reports which keys are in the index. It is a look, not a promise: a
+// key may come or go a moment later.
+func (b *Buffer) Known(ctx context.Context, p Place, keys []string) ([]bool, error) {
+	known := make([]bool, len(keys))
+	gens, err := b.rdb.HMGet(ctx, p.meta(), "glo", "gen").Result()
+	if err != nil {
+		return nil, unavailable("look up keys partition="+p.String(), err)
+	}
+	number := func(v any) int64 {
+		s, _ := v.(string)
+		n, _ := strconv.ParseInt(s, 10, 64)
+		return max(n, 1)
+	}
+	const step = 1000
+	for g := number(gens[0]); g <= number(gens[1]); g++ {
+		for from := 0; from < len(keys); from += step {
+			got, err := b.rdb.HMGet(ctx, p.dirty(g), keys[from:min(from+step, len(keys))]...).Result()
+			if err != nil {
+				return nil, unavailable("look up keys partition="+p.String(), err)
+			}
+			for i, v := range got {
+				known[from+i] = known[from+i] || v != nil
+			}
+		}
+	}
+	return known, nil
+}

@@ -1,0 +1,67 @@
+package buffer
+
+import (
+	"context"
+	"crypto/sha1" //nolint:gosec // Redis names scripts by their SHA-1.
+	_ "embed"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// script is one Lua file. Each file's head says its KEYS, ARGV and what it
+// gives back.
+type script struct{ text, sha string }
+
+func newScript(text string) script {
+	sum := sha1.Sum([]byte(text)) //nolint:gosec // see above
+	return script{text: text, sha: hex.EncodeToString(sum[:])}
+}
+
+//go:embed scripts/append.lua
+var appendText string
+
+//go:embed scripts/read.lua
+var readText string
+
+//go:embed scripts/fill.lua
+var fillText string
+
+//go:embed scripts/settle.lua
+var settleText string
+
+//go:embed scripts/open.lua
+var openText string
+
+// Read-only after start.
+var (
+	appendScript = newScript(appendText)
+	readScript   = newScript(readText)
+	fillScript   = newScript(fillText)
+	settleScript = newScript(settleText)
+	openScript   = newScript(openText)
+)
+
+// loadScripts puts the scripts into the cache of every master. The append
+// script is loaded by the handshake alone: a Redis that was restarted or
+// promoted has an empty cache and so refuses every writer (NOSCRIPT) until a
+// handshake has compared it with Postgres.
+func loadScripts(ctx context.Context, rdb redis.UniversalClient, scripts ...script) error {
+	load := func(ctx context.Context, c *redis.Client) error {
+		for _, s := range scripts {
+			if err := c.ScriptLoad(ctx, s.text).Err(); err != nil {
+				return fmt.Errorf("load script: %w", err)
+			}
+		}
+		return nil
+	}
+	switch c := rdb.(type) {
+	case *redis.ClusterClient:
+		return c.ForEachMaster(ctx, load)
+	case *redis.Client:
+		return load(ctx, c)
+	default:
+		return fmt.Errorf("load script: client %T is not supported", rdb)
+	}
+}

@@ -1,0 +1,126 @@
+-- append: rows of one partition, all or nothing.
+--
+-- KEYS  1 log, 2 meta           dirty:<g> and row:<key> share their hash tag
+-- ARGV  1 prefix  2 producer  3 number of the call  4 now, ms (only to forget old producers)
+--       5 most rows in the backlog  6 most bytes in the backlog
+--       7 1: keep the index, 0: log only  8 number of frames
+--       then for each frame: rows, c, t, h, d
+--       then, with the index: a letter for each row, and a key for each row
+--         g  Headpond made the key: nobody can know it yet, nothing to check or to drop
+--         a  the key must be absent from the buffer
+--         u  no expectation
+-- gives {'K', epoch, first seq, '1' when it was a repeat}
+--       {'F', i, …}             rows (from 0) whose expectation failed
+--       {'B', rows, bytes}      the backlog is full
+--       {'S'}                   the call is older than one already applied: nothing done
+--       {'U'}                   the partition has no epoch yet: handshake first
+--
+-- Nothing is written before everything was checked, because Lua is isolated
+-- but not rolled back. XADD is the first write: the one that Redis refuses
+-- whole when it is out of memory, read-only or cannot persist. Seqs are below
+-- 2^53; no arithmetic is done on users' values.
+local log, meta = KEYS[1], KEYS[2]
+local prefix, producer, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local indexed = ARGV[7] == '1'
+local nframes = tonumber(ARGV[8])
+local int = function(n) return string.format('%.0f', n) end
+
+local m = redis.call('HMGET', meta, 'epoch', 'seq', 'wm', 'bytes', 'wmbytes', 'gen', 'glo', 'gn', 'p:' .. producer)
+local epoch = m[1]
+if not epoch then return {'U'} end
+local seq, wm = tonumber(m[2]), tonumber(m[3] or '0')
+local bytes, wmbytes = tonumber(m[4] or '0'), tonumber(m[5] or '0')
+local gen, glo, gn = tonumber(m[6] or '1'), tonumber(m[7] or '1'), tonumber(m[8] or '0')
+
+if m[9] then
+  local last, e, first = string.match(m[9], '^(%d+) (%d+) (%d+)')
+  if tonumber(last) == number then return {'K', e, first, '1'} end
+  if tonumber(last) > number then return {'S'} end
+end
+
+local rows, size, arg = 0, 0, 9
+for _ = 1, nframes do
+  rows = rows + tonumber(ARGV[arg])
+  size = size + #ARGV[arg + 3] + #ARGV[arg + 4]
+  arg = arg + 5
+end
+local flags, firstkey = ARGV[arg], arg + 1
+
+if indexed then
+  local want, at, seen, failed = {}, {}, {}, {}
+  for i = 1, rows do
+    if string.byte(flags, i) == 97 then -- a
+      local key = ARGV[firstkey + i - 1]
+      if seen[key] then
+        failed[i] = true
+      else
+        seen[key] = true
+        want[#want + 1] = key
+        at[#at + 1] = i
+      end
+    end
+  end
+  for g = gen, glo, -1 do
+    for from = 1, #want, 1000 do
+      local to = math.min(from + 999, #want)
+      local got = redis.call('HMGET', prefix .. 'dirty:' .. g, unpack(want, from, to))
+      for j = 1, to - from + 1 do
+        if got[j] then failed[at[from + j - 1]] = true end
+      end
+    end
+  end
+  local answer = {'F'}
+  for i = 1, rows do
+    if failed[i] then answer[#answer + 1] = i - 1 end
+  end
+  if #answer > 1 then return answer end
+end
+
+if seq - wm + rows > tonumber(ARGV[5]) or bytes - wmbytes + size > tonumber(ARGV[6]) then
+  return {'B', int(seq - wm), int(bytes - wmbytes)}
+end
+
+local first = int(seq + 1)
+local last = seq
+arg = 9
+for _ = 1, nframes do
+  last = last + tonumber(ARGV[arg])
+  bytes = bytes + #ARGV[arg + 3] + #ARGV[arg + 4]
+  redis.call('XADD', log, epoch .. '-' .. int(last),
+    'c', ARGV[arg + 1], 't', ARGV[arg + 2], 'h', ARGV[arg + 3], 'd', ARGV[arg + 4], 'b', int(bytes))
+  arg = arg + 5
+end
+
+local update = {'seq', int(last), 'bytes', int(bytes),
+  'p:' .. producer, int(number) .. ' ' .. epoch .. ' ' .. first .. ' ' .. ARGV[4]}
+
+if indexed then
+  local dirty = prefix .. 'dirty:' .. int(gen)
+  local id = epoch .. '-'
+  for from = 1, rows, 1000 do
+    local pairs, drop, n = {}, {}, 0
+    for i = from, math.min(from + 999, rows) do
+      local key = ARGV[firstkey + i - 1]
+      n = n + 2
+      pairs[n - 1], pairs[n] = key, id .. int(seq + i)
+      if string.byte(flags, i) ~= 103 then drop[#drop + 1] = prefix .. 'row:' .. key end -- g
+    end
+    redis.call('HSET', dirty, unpack(pairs))
+    if #drop > 0 then redis.call('UNLINK', unpack(drop)) end
+  end
+  gn = gn + rows
+  -- A generation closes at 8,192 rows, or at half the backlog when that is
+  -- more: so a backlog of any size has few generations to look through.
+  if gn >= math.max(8192, (last - wm) / 2) then
+    update[#update + 1], update[#update + 2] = 'ge:' .. int(gen), int(last)
+    gen, gn = gen + 1, 0
+    update[#update + 1], update[#update + 2] = 'gen', int(gen)
+  end
+  update[#update + 1], update[#update + 2] = 'gn', int(gn)
+end
+
+redis.call('HSET', meta, unpack(update))
+-- Only the first write after a settled state wakes the flusher: while there is
+-- a backlog it looks again by itself.
+if seq <= wm then redis.call('PUBLISH', 'hp:wake', string.match(prefix, '{(.*)}')) end
+return {'K', epoch, first, '0'}

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headpond/headpond/api"
+	"github.com/headpond/headpond/buffer"
+	"github.com/headpond/headpond/flusher"
+	"github.com/headpond/headpond/flusher/postgres"
+)
+
+// role of a process.
+type role string
+
+const (
+	roleAll     role = "all"
+	roleAPI     role = "api"
+	roleFlusher role = "flusher"
+)
+
+func (r role) api() bool     { return r != roleFlusher }
+func (r role) flusher() bool { return r != roleAPI }
+
+// settings are what a process needs to run.
+type settings struct {
+	role        role
+	listen      string // empty: no HTTP
+	databaseURL string
+	redisURL    string
+	config      *config
+	log         *slog.Logger
+	local       func() any             // the local stack's part of the status
+	ready       func(api string) error // called once, when the catalog was read; api is the address served, if any
+}
+
+// app is one process: it introduces the rooms to each other.
+type app struct {
+	settings
+	rdb       redis.UniversalClient
+	pool      *pgxpool.Pool // for the edge
+	flushPool *pgxpool.Pool
+	buffer    *buffer.Buffer
+	flusher   *flusher.Flusher
+	server    *api.Server
+	telemetry *telemetry
+	tables    *tables
+	edge      *edge
+	addr      string // where HTTP is served, if it is
+}
+
+func newApp(ctx context.Context, s settings) (*app, error) {
+	a := &app{settings: s}
+	var err error
+	if a.rdb, err = buffer.Open(s.redisURL); err != nil {
+		return nil, usage(err)
+	}
+	if a.pool, err = postgres.NewPool(ctx, s.databaseURL, postgres.PoolOptions{MaxConns: 8, ApplicationName: "headpond api"}); err != nil {
+		return nil, usage(err)
+	}
+	workers := or(s.config.Flusher.Workers, flusher.DefaultWorkers)
+	if a.flushPool, err = postgres.NewPool(ctx, s.databaseURL, postgres.PoolOptions{
+		MaxConns: int32(workers) + 2, ApplicationName: "headpond flusher", //nolint:gosec // at most 64
+	}); err != nil {
+		return nil, usage(err)
+	}
+	watermarks := postgres.NewWatermarks(a.pool)
+	if a.buffer, err = buffer.New(buffer.Config{}, a.rdb, watermarks, s.log); err != nil {
+		return nil, err
+	}
+	if a.telemetry, err = newTelemetry(); err != nil {
+		return nil, err
+	}
+	a.tables = newTables(a)
+	a.edge = newEdge(a.pool)
+	l := s.config.Limits
+	a.server, err = api.New(api.Limits{Body: int64(l.Body), Rows: l.Rows, Wait: l.Wait}, api.Deps{
+		Buffer: a.buffer, Edge: a.edge, Ledger: watermarks, Metrics: a.telemetry.handler, Local: s.local, Log: s.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	store := postgres.NewStore(a.flushPool, a.tables.lookup)
+	a.flusher, err = flusher.New(flusher.Config{Workers: workers, Drain: s.config.Flusher.Drain},
+		a.buffer, store, a.buffer.Wakes(), a.telemetry, s.log)
+	if err != nil {
+		return nil, err
+	}
+	return a, a.telemetry.observe(a)
+}
+
+func (a *app) close() {
+	a.edge.close()
+	a.pool.Close()
+	a.flushPool.Close()
+	_ = a.rdb.Close()
+	a.telemetry.close()
+}
+
+// run serves until ctx ends, and then stops in this order: writes are refused
+// (503 draining), the flusher finishes and drains, HTTP closes, the buffer
+// closes. What is left after the deadline stays in Redis.
+func (a *app) run(ctx context.Context) error {
+	defer a.close()
+	if err := a.checkRedis(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	var listener net.Listener
+	if a.listen != "" {
+		var err error
+		if listener, err = net.Listen("tcp", a.listen); err != nil {
+			return fmt.Errorf("listen: %w", err)
+		}
+		a.addr = listener.Addr().String()
+	}
+	// Each part has a context of its own, so that they can be stopped in order.
+	background := context.WithoutCancel(ctx)
+	serving, stopServing := context.WithCancel(background)
+	flushing, stopFlushing := context.WithCancel(background)
+	buffering, stopBuffering := context.WithCancel(background)
+	defer stopServing()
+	defer stopFlushing()
+	defer stopBuffering()
+
+	g, failed := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.buffer.Run(buffering) })
+	g.Go(func() error { return a.tables.watch(serving) })
+	if listener != nil {
+		g.Go(func() error { return a.serveHTTP(serving, listener) })
+	}
+	if a.role.api() {
+		g.Go(func() error { return a.server.Sample(serving) })
+	}
+	flushed := make(chan struct{})
+	if a.role.flusher() {
+		g.Go(func() error { defer close(flushed); return a.flusher.Run(flushing) })
+		g.Go(func() error { return a.reportFlusher(flushing) })
+	} else {
+		close(flushed)
+	}
+	g.Go(func() error {
+		<-failed.Done() // a signal, or a part that failed
+		a.server.Drain()
+		if ctx.Err() != nil {
+			a.log.Info("stopping: writes are refused, what is in the buffer is flushed")
+		}
+		stopFlushing()
+		<-flushed
+		stopServing()
+		stopBuffering()
+		return nil
+	})
+	return g.Wait()
+}
+
+// checkRedis waits for Redis, and refuses one that may evict accepted rows.
+func (a *app) checkRedis(ctx context.Context) error {
+	for told := false; ; told = true {
+		err := a.buffer.CheckDurability(ctx)
+		if err == nil {
+			break
+		}
+		if errors.Is(err, buffer.ErrUnsafeRedis) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if !told {
+			a.log.Warn("waiting for Redis", "error", err)
+		}
+		pause(ctx, time.Second)
+	}
+	for _, w := range a.buffer.Durability().Warnings {
+		a.log.Warn(w)
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func (a *app) serveHTTP(ctx context.Context, l net.Listener) error {
+	srv := a.server.HTTP()
+	if !a.role.api() {
+		srv.Handler = a.flusherHandler()
+	}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	a.log.Info("serving", "url", "http://"+a.addr, "role", string(a.role))
+	select {
+	case err := <-done:
+		return fmt.Errorf("serve HTTP: %w", err)
+	case <-ctx.Done():
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := srv.Shutdown(closing); err != nil {
+		_ = srv.Close()
+	}
+	return nil
+}
+
+// flusherHandler is what a process without the API serves.
+func (a *app) flusherHandler() http.Handler {
+	mux := http.NewServeMux()
+	ok := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }
+	mux.HandleFunc("GET /livez", ok)
+	mux.HandleFunc("GET /readyz", ok)
+	mux.Handle("GET /metrics", a.telemetry.handler)
+	return mux
+}
+
+// reportFlusher tells the API processes once a second how this one is doing.
+func (a *app) reportFlusher(ctx context.Context) error {
+	host, _ := os.Hostname()
+	id := host + "." + strconv.Itoa(os.Getpid())
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			_ = a.buffer.Unreport(last, id) // it goes stale by itself otherwise
+			return nil
+		case <-tick.C:
+		}
+		s := a.flusher.Stats()
+		s.ID, s.PID = id, os.Getpid()
+		sending, cancel := context.WithTimeout(ctx, time.Second)
+		_ = a.buffer.Report(sending, s) // Redis being away shows elsewhere
+		cancel()
+	}
+}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+)
+
+// config is headpond.yaml. Flags win over the environment, which wins over the
+// file.
+type config struct {
+	Expose   []string               `yaml:"expose"`         // tables that are served: public.*, audit.orders
+	Tables   map[string]tableConfig `yaml:"tables"`         // served too, each with its own settings
+	Defaults tableConfig            `yaml:"tables_default"` // for all tables, unless tables says otherwise
+	Limits   limitsConfig           `yaml:"limits"`
+	Flusher  flusherConfig          `yaml:"flusher"`
+}
+
+// tableConfig is how one table is served. What is left out comes from
+// tables_default, and then from defaultTable.
+type tableConfig struct {
+	Strategy    string        `yaml:"strategy"`
+	TTL         time.Duration `yaml:"ttl"`
+	Partitions  int           `yaml:"partitions"`
+	Linger      time.Duration `yaml:"linger"`
+	TargetLag   time.Duration `yaml:"target_lag"`
+	Retain      time.Duration `yaml:"retain"`
+	RetainBytes size          `yaml:"retain_bytes"`
+	Cache       string        `yaml:"cache"`
+	OnConflict  string        `yaml:"on_conflict"`
+}
+
+type limitsConfig struct {
+	Body         size          `yaml:"body"`
+	Rows         int           `yaml:"rows"`
+	Wait         time.Duration `yaml:"wait"`
+	BacklogRows  int64         `yaml:"backlog_rows"`
+	BacklogBytes size          `yaml:"backlog_bytes"`
+}
+
+type flusherConfig struct {
+	Workers int           `yaml:"workers"`
+	Drain   time.Duration `yaml:"drain"`
+}
+
+// defaultTable: eight partitions let four workers share one table's backlog
+// with room to spare; 50 ms of linger make batches of 750 rows at 15,000 rows
+// a second, which a COPY carries at a few microseconds a row.
+var defaultTable = tableConfig{
+	Strategy: "write-behind", TTL: 10 * time.Minute, Partitions: 8,
+	Linger: 50 * time.Millisecond, TargetLag: 500 * time.Millisecond,
+	Retain: 10 * time.Minute, RetainBytes: 64 << 20, Cache: "rows", OnConflict: "dead-letter",
+}
+
+// defaultLimits: a backlog of 10 million rows of 255 bytes is 2.5 GB of Redis.
+var defaultLimits = limitsConfig{
+	Body: 8 << 20, Rows: 50_000, Wait: time.Minute, BacklogRows: 10_000_000, BacklogBytes: 4 << 30,
+}
+
+func defaultConfig() *config {
+	return &config{Expose: []string{"public.*"}, Limits: defaultLimits}
+}
+
+// readConfig reads a file; an empty path gives the defaults. All that is wrong
+// is reported at once.
+func readConfig(file string) (*config, error) {
+	c := defaultConfig()
+	if file == "" {
+		return c, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read config: %w", err)
+	}
+	d := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict())
+	if err := d.Decode(c); err != nil && len(bytes.TrimSpace(text)) > 0 {
+		return nil, fmt.Errorf("read config file=%s:\n%w", file, err)
+	}
+	return c, c.validate()
+}
+
+func (c *config) validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("config: "+format, args...)) }
+	for _, name := range append([]string{""}, slices.Sorted(maps.Keys(c.Tables))...) {
+		where, t := "tables."+name, c.Tables[name]
+		if name == "" {
+			where, t = "tables_default", c.Defaults
+		}
+		t.check(where, bad)
+	}
+	for _, p := range c.Expose {
+		if _, err := path.Match(p, "x"); err != nil || p == "" {
+			bad("`expose`: %q is not a pattern such as public.* or audit.orders", p)
+		}
+	}
+	l := c.Limits
+	if l.Body <= 0 || l.Rows <= 0 || l.Wait < 0 || l.BacklogRows <= 0 || l.BacklogBytes <= 0 {
+		bad("`limits`: body, rows, backlog_rows and backlog_bytes must be above zero, wait not below")
+	}
+	if c.Flusher.Workers < 0 || c.Flusher.Workers > 64 {
+		bad("`flusher.workers` must be from 1 to 64 (0: the default), not %d", c.Flusher.Workers)
+	}
+	if c.Flusher.Drain < 0 {
+		bad("`flusher.drain` must not be negative")
+	}
+	return errors.Join(errs...)
+}
+
+func (t tableConfig) check(where string, bad func(string, ...any)) {
+	if t.Strategy != "" && t.Strategy != "write-behind" {
+		bad("`%s.strategy` must be write-behind, not %q (write-through and cache-aside are not built yet)", where, t.Strategy)
+	}
+	if t.Cache != "" && t.Cache != "rows" && t.Cache != "none" {
+		bad("`%s.cache` must be rows or none, not %q", where, t.Cache)
+	}
+	if t.OnConflict != "" && t.OnConflict != "dead-letter" {
+		bad("`%s.on_conflict` must be dead-letter, not %q", where, t.OnConflict)
+	}
+	if t.Partitions < 0 || t.Partitions > 1024 {
+		bad("`%s.partitions` must be from 1 to 1024, not %d", where, t.Partitions)
+	}
+	for name, d := range map[string]time.Duration{"ttl": t.TTL, "linger": t.Linger, "target_lag": t.TargetLag, "retain": t.Retain} {
+		if d < 0 || d > 30*24*time.Hour {
+			bad("`%s.%s` must be from 0 to 720h, not %s", where, name, d)
+		}
+	}
+	if t.RetainBytes < 0 {
+		bad("`%s.retain_bytes` must not be negative", where)
+	}
+}
+
+// table gives the settings of one table.
+func (c *config) table(name string) tableConfig {
+	t := defaultTable
+	for _, over := range []tableConfig{c.Defaults, c.Tables[name]} {
+		t.Strategy = or(over.Strategy, t.Strategy)
+		t.TTL = or(over.TTL, t.TTL)
+		t.Partitions = or(over.Partitions, t.Partitions)
+		t.Linger = or(over.Linger, t.Linger)
+		t.TargetLag = or(over.TargetLag, t.TargetLag)
+		t.Retain = or(over.Retain, t.Retain)
+		t.RetainBytes = or(over.RetainBytes, t.RetainBytes)
+		t.Cache = or(over.Cache, t.Cache)
+		t.OnConflict = or(over.OnConflict, t.OnConflict)
+	}
+	return t
+}
+
+func or[T comparable](a, b T) T {
+	var zero T
+	if a != zero {
+		return a
+	}
+	return b
+}
+
+// size is a number of bytes: 8MiB, 64kB or a plain number.
+type size int64
+
+var units = []struct {
+	name  string
+	bytes int64
+}{
+	{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"KB", 1e3}, {"B", 1}, {"", 1},
+}
+
+// UnmarshalYAML reads a size.
+func (s *size) UnmarshalYAML(text []byte) error {
+	v := strings.Trim(strings.TrimSpace(string(text)), `"'`)
+	for _, u := range units {
+		number, ok := strings.CutSuffix(v, u.name)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+		if err != nil || n < 0 || n*float64(u.bytes) > 1<<50 {
+			break
+		}
+		*s = size(n * float64(u.bytes))
+		return nil
+	}
+	return fmt.Errorf("%q is not a size such as 8MiB", v)
+}

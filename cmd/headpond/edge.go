@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/headpond/headpond/buffer/table"
+	"github.com/headpond/headpond/flusher/postgres"
+)
+
+// edge is Postgres as the API needs it. Safe for concurrent use.
+type edge struct {
+	*postgres.Edge
+
+	pool *pgxpool.Pool
+
+	mu        sync.Mutex // guards sequences
+	sequences map[string]*postgres.Sequence
+}
+
+func newEdge(pool *pgxpool.Pool) *edge {
+	return &edge{Edge: postgres.NewEdge(pool), pool: pool, sequences: make(map[string]*postgres.Sequence)}
+}
+
+// NextValues takes n numbers for a column whose default is a sequence.
+func (e *edge) NextValues(ctx context.Context, c *table.Column, n int) ([]int64, error) {
+	e.mu.Lock()
+	s := e.sequences[c.Default.Sequence]
+	if s == nil {
+		s = e.NewSequence(c.Default.Sequence, postgres.SequenceCap(c.Type))
+		e.sequences[c.Default.Sequence] = s
+	}
+	e.mu.Unlock()
+	return s.Next(ctx, n)
+}
+
+// Ping reports whether Postgres answers.
+func (e *edge) Ping(ctx context.Context) error { return e.pool.Ping(ctx) }
+
+func (e *edge) close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range e.sequences {
+		s.Close()
+	}
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/headpond/headpond/api"
+	"github.com/headpond/headpond/buffer"
+	"github.com/headpond/headpond/buffer/table"
+	"github.com/headpond/headpond/flusher"
+	"github.com/headpond/headpond/flusher/postgres"
+)
+
+// tables keeps the catalog up to date in every room.
+type tables struct {
+	a       *app
+	current atomic.Pointer[map[string]*table.Table]
+	targets map[string]*buffer.Target // kept for ever: they know what is being filled
+	opened  map[string]bool
+	version string
+}
+
+func newTables(a *app) *tables {
+	return &tables{a: a, targets: make(map[string]*buffer.Target), opened: make(map[string]bool)}
+}
+
+// lookup gives a table as the catalog knows it now, or nil. Safe for concurrent use.
+func (t *tables) lookup(name string) *table.Table {
+	if m := t.current.Load(); m != nil {
+		return (*m)[name]
+	}
+	return nil
+}
+
+// The catalog is looked at every second, by one cheap query.
+const catalogEvery = time.Second
+
+// watch reads the catalog, at once and whenever it has changed, until ctx ends.
+func (t *tables) watch(ctx context.Context) error {
+	complained := false
+	for {
+		err := t.refresh(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		switch {
+		case err != nil && !complained:
+			t.a.log.Warn("the catalog cannot be read; it is tried again every second", "error", err)
+		case err == nil && complained:
+			t.a.log.Info("the catalog can be read again")
+		}
+		complained = err != nil
+		pause(ctx, catalogEvery)
+	}
+}
+
+func (t *tables) refresh(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	sel := postgres.Selection{Expose: t.a.config.Expose, Tables: slices.Sorted(maps.Keys(t.a.config.Tables))}
+	version, err := postgres.CatalogVersion(ctx, t.a.pool, sel)
+	if err != nil || version == t.version {
+		return err
+	}
+	read, err := postgres.LoadCatalog(ctx, t.a.pool, sel)
+	if err != nil {
+		return err
+	}
+	if err := t.open(ctx, read); err != nil {
+		return err
+	}
+	first := t.version == ""
+	t.current.Store(&read)
+	t.publish(read)
+	t.version = version
+	if first {
+		t.a.log.Info("catalog read", "tables", len(read))
+		if t.a.ready != nil {
+			return t.a.ready(t.a.addr)
+		}
+	}
+	return nil
+}
+
+// open makes the partitions of new tables ready for writes.
+func (t *tables) open(ctx context.Context, read map[string]*table.Table) error {
+	var places []buffer.Place
+	var names []string
+	for name, tbl := range read {
+		if tbl.Unusable != "" || t.opened[name] {
+			continue
+		}
+		names = append(names, name)
+		for p := range t.a.config.table(name).Partitions {
+			places = append(places, buffer.Place{Table: name, Partition: p})
+		}
+	}
+	if len(places) == 0 {
+		return nil
+	}
+	if err := t.a.buffer.OpenPlaces(ctx, places); err != nil {
+		return err
+	}
+	for _, name := range names {
+		t.opened[name] = true
+	}
+	return nil
+}
+
+// publish hands the catalog to the API and the flusher.
+func (t *tables) publish(read map[string]*table.Table) {
+	limits := t.a.config.Limits
+	served := make(map[string]*api.Served, len(read))
+	for name, tbl := range read {
+		c := t.a.config.table(name)
+		target := t.targets[name]
+		index := tbl.HasKey() && c.Cache != "none"
+		if target == nil || target.Index != index {
+			target = &buffer.Target{
+				Table: name, Partitions: c.Partitions, Index: index,
+				MaxRows:  max(limits.BacklogRows/int64(c.Partitions), 1),
+				MaxBytes: max(int64(limits.BacklogBytes)/int64(c.Partitions), 1),
+			}
+			t.targets[name] = target
+		}
+		served[name] = &api.Served{
+			Table: tbl, Target: target, Strategy: c.Strategy, TTL: c.TTL, Linger: c.Linger, Lag: c.TargetLag, Cache: c.Cache,
+		}
+		if tbl.Unusable == "" && t.a.role.flusher() {
+			t.a.flusher.Set(flusher.Table{
+				Name: name, Partitions: c.Partitions, Linger: c.Linger, TargetLag: c.TargetLag,
+				Retain: c.Retain, RetainBytes: int64(c.RetainBytes) / int64(c.Partitions),
+			})
+		}
+	}
+	t.a.server.SetTables(served)
+}

@@ -1,0 +1,126 @@
+package up
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// ProcessOptions say what a companion process runs.
+type ProcessOptions struct {
+	Name    string
+	Program string
+	Args    []string
+	Env     []string
+	// Log takes what happens to the child; nil is slog.Default(). The child
+	// writes to our own standard error.
+	Log *slog.Logger
+}
+
+// Process is a companion of this process: a program of ours, as our user, that
+// is started again when it dies and never outlives us. It needs no clean end.
+// Safe for concurrent use.
+type Process struct {
+	o    ProcessOptions
+	log  *slog.Logger
+	stop chan struct{}
+	once sync.Once
+
+	mu  sync.Mutex // guards kid
+	kid *child
+}
+
+// StartProcess starts it.
+func StartProcess(_ context.Context, o ProcessOptions) (*Process, error) {
+	p := &Process{o: o, log: orDefault(o.Log).With("process", o.Name), stop: make(chan struct{})}
+	return p, p.start()
+}
+
+func (p *Process) start() error {
+	cmd := exec.Command(p.o.Program, p.o.Args...) //nolint:gosec,noctx // our own program; it outlives any context of a caller
+	cmd.Env = p.o.Env
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	dieWithUs(cmd.SysProcAttr, syscall.SIGKILL)
+	kid, err := launch(cmd, "", 0)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", p.o.Name, err)
+	}
+	p.mu.Lock()
+	p.kid = kid
+	p.mu.Unlock()
+	return nil
+}
+
+// PID is the process id of the running child; 0 while there is none.
+func (p *Process) PID() int {
+	if kid := p.current(); kid.alive() {
+		return kid.pid()
+	}
+	return 0
+}
+
+func (p *Process) current() *child {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.kid
+}
+
+// Supervise starts the child again whenever it dies, until ctx ends or Stop is
+// called; then it stops it.
+func (p *Process) Supervise(ctx context.Context) error {
+	var delay time.Duration
+	for {
+		began := time.Now()
+		kid := p.current()
+		select {
+		case <-ctx.Done():
+			return p.Stop()
+		case <-p.stop:
+			return nil
+		case <-kid.done:
+		}
+		if time.Since(began) > settled {
+			delay = 0
+		}
+		reason := "it ended"
+		if kid.err != nil {
+			reason = kid.err.Error()
+		}
+		p.log.Warn("died, starting it again", "pid", kid.pid(), "reason", reason, "in", delay)
+		if !pause(ctx, p.stop, delay) {
+			continue
+		}
+		if err := p.start(); err != nil {
+			p.log.Error("could not be started again", "error", err)
+		}
+		delay = min(max(2*delay, firstDelay), lastDelay)
+	}
+}
+
+// companionPatience is more than the flusher's own drain deadline.
+const companionPatience = 40 * time.Second
+
+// Stop ends the child: SIGTERM, and SIGKILL when that does not help. A second
+// call does nothing.
+func (p *Process) Stop() (err error) {
+	p.once.Do(func() {
+		close(p.stop)
+		kid := p.current()
+		if !kid.alive() {
+			return
+		}
+		err = kid.signal(syscall.SIGTERM)
+		if !kid.within(companionPatience) {
+			err = errors.Join(err, kid.signal(syscall.SIGKILL))
+			<-kid.done
+		}
+	})
+	return err
+}

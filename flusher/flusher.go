@@ -1,0 +1,101 @@
+package flusher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/headpond/headpond/buffer"
+	"github.com/headpond/headpond/buffer/table"
+)
+
+// Log is where accepted rows wait.
+type Log interface {
+	Tails(ctx context.Context, places []buffer.Place) ([]buffer.Tail, error)
+	Frames(ctx context.Context, p buffer.Place, after table.ID, rows, size int) ([]*table.Frame, error)
+	Settle(ctx context.Context, all []buffer.Settlement) ([]buffer.Tail, error)
+}
+
+// Store is Postgres.
+type Store interface {
+	// Flush locks the watermarks of those partitions that nobody else holds,
+	// calls load with them, writes the rows it gives, and moves the watermarks,
+	// all in one transaction. An error means that nothing is known to be
+	// committed; the next Flush finds out by itself. Errors that answer
+	// Halts() true need a change of schema; all others pass with time.
+	Flush(ctx context.Context, tbl string, partitions []int, load Load) (*Report, error)
+	// DeadBetween lists the dead letters of a place after a seq, up to another.
+	DeadBetween(ctx context.Context, p buffer.Place, after, upto uint64) ([]buffer.DeadRow, error)
+}
+
+// Load gives the rows after each claim, in the same order; a Part may be empty.
+type Load func(ctx context.Context, claims []Claim) ([]Part, error)
+
+// Claim is a partition whose watermark row is locked.
+type Claim struct {
+	Place     buffer.Place
+	Watermark table.ID
+}
+
+// Part is what a batch holds of one partition.
+type Part struct {
+	Claim
+	Frames []*table.Frame
+}
+
+// Rows in the part.
+func (p *Part) Rows() int {
+	n := 0
+	for _, f := range p.Frames {
+		n += f.Len()
+	}
+	return n
+}
+
+// Last is the watermark after the part is committed.
+func (p *Part) Last() table.ID {
+	if len(p.Frames) == 0 {
+		return p.Watermark
+	}
+	return p.Frames[len(p.Frames)-1].Last
+}
+
+// Report is what a Flush committed.
+type Report struct {
+	Parts     []Part
+	Dead      map[buffer.Place][]buffer.DeadRow
+	Copied    time.Time // when the rows were written, before COMMIT
+	Committed time.Time // when COMMIT answered
+}
+
+// Gap is a hole in a partition's log: rows that were accepted are gone. The
+// partition stops, because to go on would hide the loss.
+type Gap struct {
+	Place buffer.Place
+	Want  uint64
+	Found table.ID
+}
+
+func (g *Gap) Error() string {
+	return fmt.Sprintf("data gap in %s: the log should go on at seq %d and goes on at %s", g.Place, g.Want, g.Found)
+}
+
+// halts reports whether err needs somebody to mend the schema.
+func halts(err error) bool {
+	var h interface{ Halts() bool }
+	return errors.As(err, &h) && h.Halts()
+}
+
+// checkDense returns a Gap unless the frames follow the watermark and each
+// other without a hole.
+func checkDense(c Claim, frames []*table.Frame) error {
+	next := c.Watermark.Seq + 1
+	for _, f := range frames {
+		if f.First().Seq != next {
+			return &Gap{Place: c.Place, Want: next, Found: f.First()}
+		}
+		next = f.Last.Seq + 1
+	}
+	return nil
+}

@@ -1,0 +1,21 @@
+// Package postgres is the room that speaks to PostgreSQL.
+//
+// Job: read the catalog, judge values that only Postgres can judge, load rows,
+// and flush batches: COPY and the watermark in one transaction.
+//
+// Takes / gives: tables and rows as package table has them; claims and parts
+// as package flusher has them.
+//
+// Never: speaks HTTP or Redis; pastes a value into SQL; lets a cached plan or
+// a binary format guess at a column's type.
+//
+// Invariants:
+//
+//  1. Rows and watermark move in one transaction. Test: TestFlushIsAtomic.
+//  2. A watermark that is locked by somebody else is skipped, never waited
+//     for. Test: TestFlushSkipsLocked.
+//  3. A bad row goes to the dead letters in the transaction that commits its
+//     neighbours. Test: TestPoisonRows.
+//  4. An error of schema or environment never makes a dead letter.
+//     Test: TestClassify.
+package postgres

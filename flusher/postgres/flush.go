@@ -1,0 +1,177 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/headpond/headpond/buffer"
+	"github.com/headpond/headpond/buffer/table"
+	"github.com/headpond/headpond/flusher"
+)
+
+// Store writes batches. Safe for concurrent use: each Flush has a connection
+// and a transaction of its own.
+type Store struct {
+	pool   *pgxpool.Pool
+	lookup func(name string) *table.Table
+}
+
+// NewStore on a pool. lookup gives a table as the catalog knows it now, or nil.
+func NewStore(pool *pgxpool.Pool, lookup func(name string) *table.Table) *Store {
+	return &Store{pool: pool, lookup: lookup}
+}
+
+// A flush is cut off after flushTimeout, so that a server that hangs does not
+// hold a worker for ever. The server's own limits are tighter and come first.
+const flushTimeout = 2 * time.Minute
+
+// settings of the transaction. synchronous_commit: the log is trimmed after
+// COMMIT, so a commit must be worth it whatever the role's default is. The
+// timeouts bound how long a watermark can stay locked. Deferred constraints
+// are checked at once, so that their errors can be pinned on a row.
+const settings = `
+	select set_config('synchronous_commit', case current_setting('synchronous_commit')
+			when 'remote_apply' then 'remote_apply' else 'on' end, true),
+		set_config('lock_timeout', '5s', true),
+		set_config('statement_timeout', '60s', true),
+		set_config('idle_in_transaction_session_timeout', '30s', true)`
+
+// claim locks the watermarks that nobody else holds. SKIP LOCKED is what lets
+// any number of workers in any number of processes share the work; the lock
+// goes with the connection, so a dead worker holds nothing.
+const claim = `
+	select table_name, partition, epoch, seq from headpond.watermarks
+	where table_name = $1 and partition = any ($2)
+	order by partition for update skip locked`
+
+// Flush implements flusher.Store.
+func (s *Store) Flush(ctx context.Context, tbl string, partitions []int, load flusher.Load) (*flusher.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, flushError(tbl, err)
+	}
+	defer conn.Release()
+	report, err := s.flush(ctx, conn.Conn(), tbl, partitions, load)
+	return report, flushError(tbl, err)
+}
+
+func (s *Store) flush(ctx context.Context, conn *pgx.Conn, tbl string, partitions []int, load flusher.Load) (*flusher.Report, error) {
+	tx, claims, err := begin(ctx, conn, tbl, partitions)
+	if err != nil {
+		return nil, err
+	}
+	defer rollback(ctx, tx)
+	report := &flusher.Report{Dead: make(map[buffer.Place][]buffer.DeadRow)}
+	if len(claims) == 0 {
+		return report, nil
+	}
+	if report.Parts, err = load(ctx, claims); err != nil {
+		return nil, err
+	}
+	t := s.lookup(tbl)
+	if t == nil || t.Unusable != "" {
+		return nil, &FlushError{Table: tbl, halted: true, err: unusable(t)}
+	}
+	b := &batch{conn: conn, table: t, parts: report.Parts}
+	if err := b.write(ctx); err != nil {
+		return nil, err
+	}
+	report.Copied = time.Now()
+	for _, d := range b.dead {
+		report.Dead[d.place] = append(report.Dead[d.place], buffer.DeadRow{Key: d.key, ID: d.id})
+	}
+	if err := advance(ctx, tx, report, b.dead); err != nil {
+		return nil, err
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
+	report.Committed = time.Now()
+	return report, nil
+}
+
+func unusable(t *table.Table) error {
+	if t == nil {
+		return errors.New("the table does not exist or is not exposed any more")
+	}
+	return fmt.Errorf("the table cannot be written: %s", t.Unusable)
+}
+
+// begin starts the transaction, locks, and sets the savepoint before the rows,
+// all in one round trip.
+func begin(ctx context.Context, conn *pgx.Conn, tbl string, partitions []int) (pgx.Tx, []flusher.Claim, error) {
+	var claims []flusher.Claim
+	b := &pgx.Batch{}
+	b.BeginTx(pgx.TxOptions{})
+	b.Queue(settings)
+	b.Queue("set constraints all immediate")
+	b.Queue(claim, tbl, partitions).Query(func(rows pgx.Rows) error {
+		held, err := pgx.CollectRows(rows, scanWatermark)
+		for _, h := range held {
+			claims = append(claims, flusher.Claim{Place: h.place, Watermark: h.id})
+		}
+		return err
+	})
+	b.Queue("savepoint headpond")
+	results := conn.SendBatch(ctx, b)
+	tx := results.Tx()
+	if err := results.Close(); err != nil {
+		rollback(ctx, tx)
+		return nil, nil, fmt.Errorf("claim partitions: %w", err)
+	}
+	return tx, claims, nil
+}
+
+// rollback ends a transaction that was not committed. It has a deadline of its
+// own: the flush's may have passed.
+func rollback(ctx context.Context, tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_ = tx.Rollback(ctx) // an error closes the connection, which is as good
+}
+
+// advance moves the watermarks and their counters, and inserts the dead
+// letters: in the transaction of the rows.
+func advance(ctx context.Context, tx pgx.Tx, report *flusher.Report, dead []deadLetter) error {
+	var tbl string
+	var parts []int32
+	var before, epochs, seqs, committed, buried []int64
+	for i := range report.Parts {
+		p := &report.Parts[i]
+		if len(p.Frames) == 0 {
+			continue
+		}
+		tbl = p.Place.Table
+		bad := int64(len(report.Dead[p.Place]))
+		parts = append(parts, int32(p.Place.Partition)) //nolint:gosec // partitions are few
+		before = append(before, int64(p.Watermark.Seq)) //nolint:gosec // below 2^53
+		epochs = append(epochs, int64(p.Last().Epoch))  //nolint:gosec // below 2^53
+		seqs = append(seqs, int64(p.Last().Seq))        //nolint:gosec // below 2^53
+		committed = append(committed, int64(p.Rows())-bad)
+		buried = append(buried, bad)
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	tag, err := tx.Exec(ctx, `
+		update headpond.watermarks w
+		set epoch = x.epoch, seq = x.seq, committed = w.committed + x.committed, dead = w.dead + x.dead, updated_at = now()
+		from unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+			as x (partition, before, epoch, seq, committed, dead)
+		where w.table_name = $1 and w.partition = x.partition and w.seq = x.before`,
+		tbl, parts, before, epochs, seqs, committed, buried)
+	if err != nil {
+		return fmt.Errorf("move watermarks: %w", err)
+	}
+	if tag.RowsAffected() != int64(len(parts)) {
+		return fmt.Errorf("move watermarks table=%s: %d of %d moved: they changed under the lock", tbl, tag.RowsAffected(), len(parts))
+	}
+	return bury(ctx, tx, dead)
+}

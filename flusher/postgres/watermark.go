@@ -1,0 +1,119 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/headpond/headpond/buffer"
+	"github.com/headpond/headpond/buffer/table"
+)
+
+// Watermarks reads and holds the rows of headpond.watermarks: one for each
+// partition, which is both its progress and its lock.
+type Watermarks struct{ pool *pgxpool.Pool }
+
+// NewWatermarks on a pool. Safe for concurrent use.
+func NewWatermarks(pool *pgxpool.Pool) *Watermarks { return &Watermarks{pool: pool} }
+
+// Hold creates the rows that are missing, locks all of them in one
+// transaction, and calls open with each: while it runs, nobody can move them.
+func (w *Watermarks) Hold(ctx context.Context, places []buffer.Place, open func(buffer.Place, table.ID) error) error {
+	if len(places) == 0 {
+		return nil
+	}
+	names, parts := columns(places)
+	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			insert into headpond.watermarks (table_name, partition, epoch, seq)
+			select t, p, 0, 0 from unnest($1::text[], $2::int[]) as x (t, p) order by t, p
+			on conflict do nothing`, names, parts)
+		if err != nil {
+			return fmt.Errorf("create watermarks: %w", err)
+		}
+		rows, err := tx.Query(ctx, `
+			select w.table_name, w.partition, w.epoch, w.seq
+			from headpond.watermarks w
+			join unnest($1::text[], $2::int[]) as x (t, p) on w.table_name = x.t and w.partition = x.p
+			order by w.table_name, w.partition for update of w`, names, parts)
+		if err != nil {
+			return fmt.Errorf("lock watermarks: %w", err)
+		}
+		held, err := pgx.CollectRows(rows, scanWatermark)
+		if err != nil {
+			return fmt.Errorf("lock watermarks: %w", err)
+		}
+		for _, h := range held {
+			if err := open(h.place, h.id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+type watermark struct {
+	place buffer.Place
+	id    table.ID
+}
+
+func scanWatermark(row pgx.CollectableRow) (w watermark, err error) {
+	var epoch, seq int64
+	err = row.Scan(&w.place.Table, &w.place.Partition, &epoch, &seq)
+	w.id = table.ID{Epoch: uint64(epoch), Seq: uint64(seq)} //nolint:gosec // never negative
+	return w, err
+}
+
+func columns(places []buffer.Place) (names []string, parts []int32) {
+	for _, p := range places {
+		names = append(names, p.Table)
+		parts = append(parts, int32(p.Partition)) //nolint:gosec // partitions are few
+	}
+	return names, parts
+}
+
+// Progress of all partitions of all tables.
+func (w *Watermarks) Progress(ctx context.Context) ([]buffer.Progress, error) {
+	rows, err := w.pool.Query(ctx, `
+		select table_name, partition, epoch, seq, committed, coalesced, dead, lost
+		from headpond.watermarks order by table_name, partition`)
+	if err != nil {
+		return nil, fmt.Errorf("read watermarks: %w", err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (p buffer.Progress, err error) {
+		var epoch, seq int64
+		err = row.Scan(&p.Place.Table, &p.Place.Partition, &epoch, &seq, &p.Committed, &p.Coalesced, &p.Dead, &p.Lost)
+		p.Watermark = table.ID{Epoch: uint64(epoch), Seq: uint64(seq)} //nolint:gosec // never negative
+		return p, err
+	})
+}
+
+// Dead lists the dead letters of a place after a seq, up to another.
+func (w *Watermarks) Dead(ctx context.Context, p buffer.Place, after, upto uint64) ([]buffer.DeadLetter, error) {
+	rows, err := w.pool.Query(ctx, `
+		select epoch, seq, sqlstate, message from headpond.dead_letters
+		where table_name = $1 and partition = $2 and seq > $3 and seq <= $4 order by seq`,
+		p.Table, p.Partition, int64(after), int64(upto)) //nolint:gosec // below 2^53
+	if err != nil {
+		return nil, fmt.Errorf("read dead letters: %w", err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (d buffer.DeadLetter, err error) {
+		var epoch, seq int64
+		err = row.Scan(&epoch, &seq, &d.SQLState, &d.Message)
+		d.ID = table.ID{Epoch: uint64(epoch), Seq: uint64(seq)} //nolint:gosec // never negative
+		return d, err
+	})
+}
+
+// Watermark of one place.
+func (w *Watermarks) Watermark(ctx context.Context, p buffer.Place) (table.ID, error) {
+	var epoch, seq int64
+	err := w.pool.QueryRow(ctx, `select epoch, seq from headpond.watermarks where table_name = $1 and partition = $2`,
+		p.Table, p.Partition).Scan(&epoch, &seq)
+	if err != nil {
+		return table.ID{}, fmt.Errorf("read watermark: %w", err)
+	}
+	return table.ID{Epoch: uint64(epoch), Seq: uint64(seq)}, nil //nolint:gosec // never negative
+}

@@ -1,0 +1,205 @@
+package flusher
+
+import (
+	"slices"
+	"time"
+)
+
+// schedule knows which partitions have something to flush, when each is due,
+// and which tables are in trouble. Pure: it is told the time.
+type schedule struct {
+	tables map[string]*tableState
+}
+
+type tableState struct {
+	Table
+	sizer   sizer
+	parts   []partState
+	trouble trouble
+}
+
+type partState struct {
+	pending bool
+	running bool
+	again   bool // a notice came while it was running
+	backlog int64
+	due     time.Time
+}
+
+// trouble of a table: it is not tried again before until.
+type trouble struct {
+	err    error
+	since  time.Time
+	until  time.Time
+	pause  time.Duration
+	halted bool
+}
+
+// Pauses after errors grow from first to most.
+const (
+	firstPause = 50 * time.Millisecond
+	mostPause  = 3 * time.Second
+)
+
+func newSchedule() *schedule { return &schedule{tables: make(map[string]*tableState)} }
+
+// set adds a table or changes how it is flushed. A table never shrinks its
+// partitions while it runs.
+func (s *schedule) set(t Table) {
+	st := s.tables[t.Name]
+	if st == nil {
+		st = &tableState{sizer: newSizer(t.TargetLag)}
+		s.tables[t.Name] = st
+	}
+	st.Table = t
+	st.sizer.target = t.TargetLag
+	for len(st.parts) < t.Partitions {
+		st.parts = append(st.parts, partState{})
+	}
+}
+
+// notice: the partition has something to flush; backlog is 0 when the number
+// of rows is not known.
+func (s *schedule) notice(tbl string, partition int, backlog int64, now time.Time) {
+	st := s.tables[tbl]
+	if st == nil || partition >= len(st.parts) {
+		return
+	}
+	p := &st.parts[partition]
+	p.backlog = max(backlog, 0)
+	if p.running {
+		p.again = true
+		return
+	}
+	if !p.pending {
+		p.pending = true
+		p.due = now.Add(st.Linger)
+	}
+	if p.backlog >= int64(st.sizer.rows/2) && p.due.After(now) {
+		p.due = now // a full batch need not wait
+	}
+}
+
+// job is a batch to make: partitions of one table.
+type job struct {
+	table      Table
+	partitions []int
+	rows       int // most rows of the batch
+}
+
+// next gives a job that is due, or the time at which one will be (zero: none
+// is known).
+func (s *schedule) next(now time.Time) (*job, time.Time) {
+	var best *tableState
+	var at time.Time
+	for _, st := range s.tables {
+		due, ok := st.due()
+		if !ok {
+			continue
+		}
+		if at.IsZero() || due.Before(at) {
+			best, at = st, due
+		}
+	}
+	if best == nil || at.After(now) {
+		return nil, at
+	}
+	return best.take(), at
+}
+
+// due is when the table's first pending partition is due.
+func (st *tableState) due() (at time.Time, ok bool) {
+	for i := range st.parts {
+		p := &st.parts[i]
+		if p.pending && !p.running && (!ok || p.due.Before(at)) {
+			at, ok = p.due, true
+		}
+	}
+	if ok && at.Before(st.trouble.until) {
+		at = st.trouble.until
+	}
+	return at, ok
+}
+
+// take makes a job of the pending partitions that were due first, as many as
+// fill a batch. Those that are not due yet come along: company is cheap.
+func (st *tableState) take() *job {
+	var ready []int
+	for i := range st.parts {
+		if st.parts[i].pending && !st.parts[i].running {
+			ready = append(ready, i)
+		}
+	}
+	slices.SortFunc(ready, func(a, b int) int { return st.parts[a].due.Compare(st.parts[b].due) })
+	j := &job{table: st.Table, rows: st.sizer.rows}
+	var rows int64
+	for _, i := range ready {
+		if rows >= int64(st.sizer.rows) {
+			break
+		}
+		rows += max(st.parts[i].backlog, 1)
+		st.parts[i].running = true
+		st.parts[i].again = false
+		j.partitions = append(j.partitions, i)
+	}
+	if st.trouble.err != nil && len(j.partitions) > 1 && st.trouble.pause >= mostPause {
+		// A probe of a table in lasting trouble need not hold more than one.
+		for _, i := range j.partitions[1:] {
+			st.parts[i].running = false
+		}
+		j.partitions = j.partitions[:1]
+	}
+	return j
+}
+
+// left says what remained of a partition after a job.
+type left struct {
+	backlog int64
+	busy    bool // somebody else holds it
+}
+
+// done takes a job's result.
+func (s *schedule) done(j *job, remains map[int]left, rows int, took time.Duration, err error, now time.Time) {
+	st := s.tables[j.table.Name]
+	if st == nil {
+		return
+	}
+	for _, i := range j.partitions {
+		p := &st.parts[i]
+		p.running = false
+		l, known := remains[i]
+		if known {
+			p.backlog = l.backlog
+		}
+		p.pending = err != nil || p.again || !known || l.busy || l.backlog > 0
+		p.due = now
+		if err == nil && l.backlog < int64(st.sizer.rows/2) {
+			p.due = now.Add(st.Linger)
+		}
+		p.again = false
+	}
+	if err == nil {
+		st.trouble = trouble{}
+		st.sizer.flushed(rows, took)
+		return
+	}
+	if st.trouble.err == nil {
+		st.trouble.since = now
+	}
+	st.trouble.err = err
+	st.trouble.halted = halts(err)
+	st.trouble.pause = min(max(2*st.trouble.pause, firstPause), mostPause)
+	st.trouble.until = now.Add(st.trouble.pause)
+}
+
+// idle reports that nothing is pending or running.
+func (s *schedule) idle() bool {
+	for _, st := range s.tables {
+		for i := range st.parts {
+			if st.parts[i].pending || st.parts[i].running {
+				return false
+			}
+		}
+	}
+	return true
+}

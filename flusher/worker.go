@@ -1,0 +1,187 @@
+package flusher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headpond/headpond/buffer"
+	"github.com/headpond/headpond/buffer/table"
+)
+
+// worker turns jobs into committed batches, one at a time.
+type worker struct {
+	id int
+	f  *Flusher
+}
+
+// result of a job.
+type result struct {
+	job     *job
+	remains map[int]left
+	rows    int
+	took    time.Duration
+	err     error
+}
+
+func (w *worker) do(ctx context.Context, j *job) result {
+	w.f.board.worker(w.id, "reading", j.table.Name)
+	defer w.f.board.worker(w.id, "idle", "")
+	r := result{job: j, remains: make(map[int]left)}
+	start := time.Now()
+	r.err = w.flush(ctx, j, &r)
+	r.took = time.Since(start)
+	return r
+}
+
+// flush makes one batch: look where the partitions stand, flush them, settle.
+func (w *worker) flush(ctx context.Context, j *job, r *result) error {
+	places := make([]buffer.Place, len(j.partitions))
+	for i, p := range j.partitions {
+		places[i] = buffer.Place{Table: j.table.Name, Partition: p}
+	}
+	tails, err := w.f.log.Tails(ctx, places)
+	if err != nil {
+		return err
+	}
+	stands := make(map[buffer.Place]buffer.Tail, len(tails))
+	var todo []int
+	for _, t := range tails {
+		if t.Backlog() <= 0 {
+			r.remains[t.Place.Partition] = left{}
+			continue
+		}
+		stands[t.Place] = t
+		todo = append(todo, t.Place.Partition)
+		r.remains[t.Place.Partition] = left{backlog: t.Backlog(), busy: true} // until it is claimed
+	}
+	if len(todo) == 0 {
+		return nil
+	}
+
+	var picked atomic.Int64
+	var gap error
+	load := func(ctx context.Context, claims []Claim) ([]Part, error) {
+		picked.Store(time.Now().UnixMilli())
+		parts, err := w.load(ctx, claims, j.rows)
+		if g := new(Gap); errors.As(err, &g) {
+			gap = err
+			err = nil
+		}
+		w.f.board.worker(w.id, "writing", j.table.Name)
+		return parts, err
+	}
+	report, err := w.f.store.Flush(ctx, j.table.Name, todo, load)
+	if err != nil {
+		return err
+	}
+	w.f.board.worker(w.id, "settling", j.table.Name)
+	if err := w.settle(ctx, j, r, report, stands, time.UnixMilli(picked.Load())); err != nil {
+		return err
+	}
+	return gap
+}
+
+// load reads what follows the claims, the rows shared out evenly. A partition
+// with a gap gives nothing, and the Gap comes back beside the others' rows.
+func (w *worker) load(ctx context.Context, claims []Claim, rows int) ([]Part, error) {
+	parts := make([]Part, len(claims))
+	gaps := make([]error, len(claims))
+	var g errgroup.Group
+	for i, c := range claims {
+		g.Go(func() error {
+			frames, err := w.f.log.Frames(ctx, c.Place, c.Watermark, max(rows/len(claims), 1), max(batchBytes/len(claims), 1))
+			if err != nil {
+				return err
+			}
+			parts[i] = Part{Claim: c}
+			if gaps[i] = checkDense(c, frames); gaps[i] == nil {
+				parts[i].Frames = frames
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return parts, errors.Join(gaps...)
+}
+
+// settle tells the log what is committed now, and what was found committed
+// already: by a worker that died before it could say so.
+func (w *worker) settle(ctx context.Context, j *job, r *result, report *Report, stands map[buffer.Place]buffer.Tail, picked time.Time) error {
+	var all []buffer.Settlement
+	for i := range report.Parts {
+		p := &report.Parts[i]
+		dead := report.Dead[p.Place]
+		if before := stands[p.Place].Settled; before < p.Watermark.Seq {
+			missed, err := w.f.store.DeadBetween(ctx, p.Place, before, p.Watermark.Seq)
+			if err != nil {
+				return err
+			}
+			dead = append(dead, missed...)
+		}
+		s := buffer.Settlement{
+			Place: p.Place, Watermark: p.Last(), Picked: picked, Copied: report.Copied, Committed: report.Committed,
+			Dead: dead, Retain: j.table.Retain, RetainBytes: j.table.RetainBytes,
+		}
+		if n := len(p.Frames); n > 0 {
+			s.Bytes = p.Frames[n-1].Bytes
+		}
+		all = append(all, s)
+		r.rows += p.Rows()
+		w.f.measure(j.table.Name, p, report)
+	}
+	w.f.board.table(j.table.Name, func(t *tableBoard) {
+		t.Batches++
+		t.BatchRows = r.rows
+		t.FlushMS = float64(time.Since(picked).Microseconds()) / 1000
+		for _, d := range report.Dead {
+			t.Dead += int64(len(d))
+		}
+	})
+	if len(all) == 0 {
+		return nil
+	}
+	tails, err := w.f.log.Settle(ctx, all)
+	if err != nil {
+		return fmt.Errorf("settle after commit: %w", err)
+	}
+	for _, t := range tails {
+		r.remains[t.Place.Partition] = left{backlog: t.Backlog()}
+	}
+	return nil
+}
+
+// measure records the durability lag of every row of a part. Rows of a frame
+// were accepted within one group commit of each other, so one look at its
+// first row stands for those that share its millisecond.
+func (f *Flusher) measure(tbl string, p *Part, report *Report) {
+	now := report.Committed
+	f.board.table(tbl, func(t *tableBoard) {
+		for _, fr := range p.Frames {
+			lagRuns(fr, now, func(lag time.Duration, rows int64) {
+				t.lag.record(lag, rows, now)
+				f.observe.Lag(tbl, lag, rows)
+			})
+			t.Rows += int64(fr.Len())
+		}
+	})
+}
+
+// lagRuns calls add for each run of rows of a frame with the same lag.
+func lagRuns(fr *table.Frame, now time.Time, add func(time.Duration, int64)) {
+	for i := 0; i < fr.Len(); {
+		at := fr.Accepted(i)
+		n := i + 1
+		for n < fr.Len() && fr.Accepted(n).Equal(at) {
+			n++
+		}
+		add(max(now.Sub(at), 0), int64(n-i))
+		i = n
+	}
+}
