@@ -76,7 +76,7 @@ func TestUpRefusesANewerDatabase(t *testing.T) {
 
 func TestWatermarkUpdatesAreHOT(t *testing.T) {
 	t.Parallel()
-	url := uptest.Database(t)
+	url := uptest.Postgres(t).URL() // alone: snapshots of other tests would keep old versions alive
 	require.NoError(t, migrations.Up(t.Context(), url))
 	run(t, url, `insert into headpond.watermarks select 'orders', p, 1, 0 from generate_series(0, 7) p`)
 	conn := connect(t, url)
@@ -90,7 +90,7 @@ func TestWatermarkUpdatesAreHOT(t *testing.T) {
 	require.NoError(t, conn.QueryRow(t.Context(), `
 		select n_tup_upd, n_tup_hot_upd, pg_relation_size(relid) / 8192
 		from pg_stat_user_tables where relid = 'headpond.watermarks'::regclass`).Scan(&updates, &hot, &pages))
-	require.Greater(t, hot, updates*3/4, "a snapshot elsewhere can keep a page from being pruned for a moment")
+	require.Greater(t, hot, updates*9/10)
 	require.LessOrEqual(t, pages, int64(2))
 }
 

@@ -7,7 +7,7 @@ const maxDimensions = 6 // MAXDIM
 // appendArray turns a JSON array into the text that array_out prints. Nested
 // arrays are dimensions, and must be of equal size.
 func (t *Type) appendArray(dst, raw []byte) ([]byte, error) {
-	if raw[0] == '"' {
+	if raw[0] == '"' || t.Elem == nil {
 		return dst, ErrJudge
 	}
 	if raw[0] != '[' {
@@ -60,7 +60,7 @@ func (w *arrayWriter) level(dst, raw []byte, depth int) ([]byte, error) {
 	if w.dims[depth] == 0 {
 		w.dims[depth] = size + 1
 	}
-	if w.dims[depth] != size+1 || size == 0 && depth+1 < w.dimensions {
+	if w.dims[depth] != size+1 {
 		return dst, errRagged
 	}
 	if depth == 0 && w.elements == 0 {

@@ -54,9 +54,9 @@ func (t *Type) appendDatetime(dst, s []byte) ([]byte, error) {
 
 const (
 	microsPerDay = 24 * 3600 * 1e6
-	firstMicro   = -730119 * microsPerDay              // 0001-01-01
-	lastMicro    = (2921939+1)*microsPerDay - 1        // 9999-12-31 23:59:59.999999
-	daysTo2000   = 730425                              // from 0000-03-01 to 2000-01-01
+	firstMicro   = -730119 * microsPerDay       // 0001-01-01
+	lastMicro    = (2921939+1)*microsPerDay - 1 // 9999-12-31 23:59:59.999999
+	daysTo2000   = 730425                       // from 0000-03-01 to 2000-01-01
 )
 
 // micros2000 counts as Postgres does: microseconds since 2000-01-01 in UTC.
@@ -123,7 +123,7 @@ func appendTimestamp(dst []byte, us int64) []byte {
 	if us < 0 {
 		days, us = days-1, us+microsPerDay
 	}
-	dst = append(appendDate3(dst, int(days)), ' ')
+	dst = append(appendDays(dst, int(days)), ' ')
 	seconds := int(us / 1e6)
 	dst = append(append2(dst, seconds/3600), ':')
 	dst = append(append2(dst, seconds/60%60), ':')
@@ -140,7 +140,7 @@ func appendTimestamp(dst []byte, us int64) []byte {
 	return dst
 }
 
-func appendDate3(dst []byte, days int) []byte {
+func appendDays(dst []byte, days int) []byte {
 	year, month, day := civilFromDays(days)
 	return appendDate(dst, year, month, day)
 }

@@ -8,10 +8,6 @@ import (
 
 // appendFloat reads a number, or the names of the values that JSON cannot write.
 func (t *Type) appendFloat(dst, raw []byte) ([]byte, error) {
-	bits := 64
-	if t.Kind == KindFloat4 {
-		bits = 32
-	}
 	switch c := raw[0]; {
 	case c == '"':
 		s, err := unquote(raw)
@@ -25,7 +21,17 @@ func (t *Type) appendFloat(dst, raw []byte) ([]byte, error) {
 	case c != '-' && !isDigit(c):
 		return dst, t.mismatch(raw, "a number")
 	}
-	return t.appendFloatText(dst, raw, bits)
+	if d, ok := parseDecimal(raw); ok && (d.tooLarge() || d.scale() > maxScale) {
+		return dst, t.outOfRange(raw) // jsonb cannot hold it, not even where it is a zero
+	}
+	return t.appendFloatText(dst, raw, t.floatBits())
+}
+
+func (t *Type) floatBits() int {
+	if t.Kind == KindFloat4 {
+		return 32
+	}
+	return 64
 }
 
 func (t *Type) appendFloatText(dst, s []byte, bits int) ([]byte, error) {

@@ -94,13 +94,13 @@ func (t *Type) appendIntSlow(dst, raw []byte, bits uint) ([]byte, error) {
 	if d.scale() > 0 {
 		return dst, t.mismatch(raw, "a whole number")
 	}
+	const longest = 19 // digits of 2^63
+	if !d.zero() && d.lead() > longest {
+		return dst, t.outOfRange(raw)
+	}
 	var room [64]byte
 	whole, _ := d.expand(room[:0])
 	whole = trimZeros(whole)
-	const longest = 19 // digits of 2^63
-	if len(whole) > longest {
-		return dst, t.outOfRange(raw)
-	}
 	u, _ := strconv.ParseUint("0"+string(whole), 10, 64)
 	limit := uint64(math.MaxInt64)
 	if d.neg {

@@ -128,8 +128,8 @@ func (n *normaliser) object(dst []byte) ([]byte, error) {
 		if n.at >= len(n.src) || n.src[n.at] != '"' {
 			return dst, errNotJSON
 		}
-		dst, err := n.str(dst)
-		if err != nil {
+		var err error
+		if dst, err = n.str(dst); err != nil {
 			return dst, err
 		}
 		m.keyEnd = len(dst)

@@ -24,9 +24,19 @@ func (t *Type) AppendCanonical(dst []byte, raw jsontext.Value) ([]byte, error) {
 	}
 	out, err := t.appendValue(dst, value)
 	if err != nil {
-		return dst, err
+		return dst, ownError(err)
 	}
 	return out, nil
+}
+
+// ownError copies a *FieldError: the caller will write its Column, and some
+// are shared.
+func ownError(err error) error {
+	if bad, ok := err.(*FieldError); ok { //nolint:errorlint // never wrapped here
+		own := *bad
+		return &own
+	}
+	return err
 }
 
 // appendValue may leave rubbish after dst when it fails.

@@ -20,11 +20,13 @@ type tables struct {
 	current atomic.Pointer[map[string]*table.Table]
 	targets map[string]*buffer.Target // kept for ever: they know what is being filled
 	opened  map[string]bool
+	catalog *postgres.Catalog
 	version string
 }
 
 func newTables(a *app) *tables {
-	return &tables{a: a, targets: make(map[string]*buffer.Target), opened: make(map[string]bool)}
+	sel := postgres.Selection{Expose: a.config.Expose, Tables: slices.Sorted(maps.Keys(a.config.Tables))}
+	return &tables{a: a, catalog: postgres.NewCatalog(a.pool, sel), targets: make(map[string]*buffer.Target), opened: make(map[string]bool)}
 }
 
 // lookup gives a table as the catalog knows it now, or nil. Safe for concurrent use.
@@ -60,12 +62,11 @@ func (t *tables) watch(ctx context.Context) error {
 func (t *tables) refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	sel := postgres.Selection{Expose: t.a.config.Expose, Tables: slices.Sorted(maps.Keys(t.a.config.Tables))}
-	version, err := postgres.CatalogVersion(ctx, t.a.pool, sel)
+	version, err := t.catalog.Version(ctx)
 	if err != nil || version == t.version {
 		return err
 	}
-	read, err := postgres.LoadCatalog(ctx, t.a.pool, sel)
+	read, err := t.catalog.Load(ctx)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headpond/headpond/buffer/table"
 	"github.com/headpond/headpond/cmd/headpond/up/uptest"
 )
 
@@ -52,9 +53,9 @@ func BenchmarkJudge(b *testing.B) {
 	pool := hundred(b)
 	tables, err := LoadCatalog(b.Context(), pool, Selection{Expose: []string{"t1"}})
 	require.NoError(b, err)
-	items := make([]JudgeItem, 1000)
+	items := make([]table.JudgeItem, 1000)
 	for i := range items {
-		items[i] = JudgeItem{tables["t1"].Columns[7].Type, []byte(`"2024-01-01 12:00 America/New_York"`)}
+		items[i] = table.JudgeItem{Type: tables["t1"].Columns[7].Type, JSON: []byte(`"2024-01-01 12:00 America/New_York"`)}
 	}
 	for b.Loop() {
 		_, err := NewEdge(pool).Judge(b.Context(), items)

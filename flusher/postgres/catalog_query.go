@@ -40,7 +40,7 @@ func (r *relation) targets() []any {
 }
 
 // columnsSQL reads the columns of tables $1 with their own defaults (those of
-// domains come with the types). The sequence of an identity column, or the one
+// domains come with the types), or what they are generated from. The sequence of an identity column, or the one
 // that a default takes from, is what the column depends on.
 const columnsSQL = `
 select a.attrelid, a.attnum::int, a.attname::text, a.atttypid, a.atttypmod, a.attnotnull,
@@ -48,7 +48,7 @@ select a.attrelid, a.attnum::int, a.attname::text, a.atttypid, a.atttypmod, a.at
 	coalesce(pg_get_expr(e.adbin, e.adrelid), ''), coalesce(` + constantSQL + `, false),
 	coalesce(s.oid::regclass::text, ''), coalesce(has_sequence_privilege(s.oid, 'usage, update'), true)
 from pg_attribute a
-left join pg_attrdef e on e.adrelid = a.attrelid and e.adnum = a.attnum and a.attgenerated = ''
+left join pg_attrdef e on e.adrelid = a.attrelid and e.adnum = a.attnum
 cross join lateral (select e.adbin::text) d (tree)
 left join lateral (
 	select c.oid from pg_depend p join pg_class c on c.oid = p.objid and c.relkind = 'S'

@@ -37,6 +37,7 @@ func (l *load) column(a *attribute) table.Column {
 		IdentityAlways: a.identity == "a",
 	}
 	if a.generated {
+		c.Default.SQL = a.defaultSQL // what it is generated from
 		return c
 	}
 	e := expression{sql: a.defaultSQL, constant: a.constant, sequence: a.sequence, identity: a.identity != ""}

@@ -68,23 +68,10 @@ func classifyDefault(t *table.Type, e expression) table.Default {
 	return d
 }
 
-// DefaultItem asks for N values of a column's default expression.
-type DefaultItem struct {
-	Type *table.Type
-	SQL  string // from Default.SQL: out of the catalog, never from a request
-	N    int
-}
-
-// DefaultResult is N cells, Null or Set, or why there are none.
-type DefaultResult struct {
-	Cells []table.Cell
-	Err   *table.FieldError
-}
-
 // EvalDefaults evaluates default expressions as an INSERT would, each of them
 // N times, all in one round trip. Volatile functions are called for each
 // value. The answer is in the order of the items. Safe for concurrent use.
-func (e *Edge) EvalDefaults(ctx context.Context, items []DefaultItem) ([]DefaultResult, error) {
+func (e *Edge) EvalDefaults(ctx context.Context, items []table.DefaultItem) ([]table.DefaultResult, error) {
 	questions := make([]question, len(items))
 	for i, it := range items {
 		questions[i] = question{sql: defaultSQL(it.Type, it.SQL), params: [][]byte{strconv.AppendInt(nil, int64(it.N), 10)}, oids: []uint32{oidInt4}}
@@ -93,7 +80,7 @@ func (e *Edge) EvalDefaults(ctx context.Context, items []DefaultItem) ([]Default
 	if err != nil {
 		return nil, storeError("evaluate defaults", err)
 	}
-	out := make([]DefaultResult, len(items))
+	out := make([]table.DefaultResult, len(items))
 	for i, a := range answers {
 		if a.err != nil && (!blamesData(a.err) || blamesSchema(a.err)) {
 			return nil, storeError("evaluate default "+items[i].SQL, a.err)
@@ -160,13 +147,13 @@ func cellOf(text []byte) table.Cell {
 // refuses (too long for its column, say) is left to be evaluated, and refused,
 // with each request that needs it.
 func (e *Edge) evaluateConstants(ctx context.Context, defaults []constantDefault) error {
-	var items []DefaultItem
+	var items []table.DefaultItem
 	place := make(map[string]int)
 	for _, d := range defaults {
 		key := d.of.Name + "\x00" + d.SQL
 		if _, ok := place[key]; !ok {
 			place[key] = len(items)
-			items = append(items, DefaultItem{Type: d.of, SQL: d.SQL, N: 1})
+			items = append(items, table.DefaultItem{Type: d.of, SQL: d.SQL, N: 1})
 		}
 	}
 	results, err := e.EvalDefaults(ctx, items)

@@ -27,6 +27,7 @@ func TestDefaultsAreClassified(t *testing.T) {
 		{"numeric default 0.10", table.DefaultConstant, "0.10"},
 		{"float8 default 0.1", table.DefaultConstant, "0.1"},
 		{"text default 'it''s \\ new'", table.DefaultConstant, `it's \ new`},
+		{"text default '{FUNCEXPR :funcid 99 '", table.DefaultConstant, "{FUNCEXPR :funcid 99 "},
 		{"text default ''", table.DefaultConstant, ""},
 		{"varchar(3) default 'abc'", table.DefaultConstant, "abc"},
 		{"char(5) default 'ab'", table.DefaultConstant, "ab   "},
@@ -138,10 +139,10 @@ func TestEvalDefaultsEqualsInsert(t *testing.T) {
 	want, err := NewEdge(pool).ask(t.Context(), []question{{sql: "select * from ins"}})
 	require.NoError(t, err)
 
-	var items []DefaultItem
+	var items []table.DefaultItem
 	for i := range tbl.Columns {
 		require.Equal(t, table.DefaultExpression, tbl.Columns[i].Default.Kind, tbl.Columns[i].Name)
-		items = append(items, DefaultItem{Type: tbl.Columns[i].Type, SQL: tbl.Columns[i].Default.SQL, N: 1})
+		items = append(items, table.DefaultItem{Type: tbl.Columns[i].Type, SQL: tbl.Columns[i].Default.SQL, N: 1})
 	}
 	got, err := NewEdge(pool).EvalDefaults(t.Context(), items)
 	require.NoError(t, err)
@@ -158,11 +159,11 @@ func TestEvalDefaults(t *testing.T) {
 		create table d (id text default 'o-' || nextval('s'), r float8 default random(), n int default nullif(1, 1 + (random() * 0)::int),
 			bad int default 1 / (random() * 0)::int, long varchar(3) default 'abcd' || random(), dom posint default -random())`)
 	d := loadTables(t, pool)["d"]
-	items := make([]DefaultItem, len(d.Columns))
+	items := make([]table.DefaultItem, len(d.Columns))
 	for i := range d.Columns {
-		items[i] = DefaultItem{Type: d.Columns[i].Type, SQL: d.Columns[i].Default.SQL, N: 3}
+		items[i] = table.DefaultItem{Type: d.Columns[i].Type, SQL: d.Columns[i].Default.SQL, N: 3}
 	}
-	items = append(items, DefaultItem{Type: d.Columns[0].Type, SQL: "'x'::text", N: 0})
+	items = append(items, table.DefaultItem{Type: d.Columns[0].Type, SQL: "'x'::text", N: 0})
 	r, err := NewEdge(pool).EvalDefaults(t.Context(), items)
 	require.NoError(t, err)
 	require.Equal(t, cells("o-1", "o-2", "o-3"), r[0].Cells)
@@ -184,7 +185,7 @@ func TestEvalDefaultsNow(t *testing.T) {
 	t.Parallel()
 	pool := open(t, `create table d (a date default current_date)`)
 	d := loadTables(t, pool)["d"].Columns[0]
-	r, err := NewEdge(pool).EvalDefaults(t.Context(), []DefaultItem{{Type: d.Type, SQL: d.Default.SQL, N: 1}})
+	r, err := NewEdge(pool).EvalDefaults(t.Context(), []table.DefaultItem{{Type: d.Type, SQL: d.Default.SQL, N: 1}})
 	require.NoError(t, err)
 	day, err := time.Parse(time.DateOnly, string(r[0].Cells[0].Text))
 	require.NoError(t, err)

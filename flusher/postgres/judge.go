@@ -9,20 +9,6 @@ import (
 	"github.com/headpond/headpond/buffer/table"
 )
 
-// JudgeItem is a JSON value and the type it is to become.
-type JudgeItem struct {
-	Type *table.Type
-	JSON []byte
-}
-
-// JudgeResult is the value in canonical text, or what is wrong with it. The
-// error's Column is empty: the caller knows it.
-type JudgeResult struct {
-	Text []byte
-	Null bool
-	Err  *table.FieldError
-}
-
 // A query takes at most judgeRows values and judgeBytes of JSON. A query that
 // fails is cut into judgeFan parts, and all parts of a round go out together:
 // one bad value among 1,000 costs three more round trips.
@@ -38,8 +24,8 @@ const (
 // refused and not cut, domains checked. Values that are good go in one query
 // per type, all in one round trip. The answer is in the order of the items.
 // Safe for concurrent use.
-func (e *Edge) Judge(ctx context.Context, items []JudgeItem) ([]JudgeResult, error) {
-	out := make([]JudgeResult, len(items))
+func (e *Edge) Judge(ctx context.Context, items []table.JudgeItem) ([]table.JudgeResult, error) {
+	out := make([]table.JudgeResult, len(items))
 	todo := gather(items, out)
 	for len(todo) > 0 {
 		now := todo[:min(len(todo), judgeBatch)]
@@ -61,7 +47,7 @@ type ruling struct {
 
 // gather sorts items by type and answers those that are not JSON at all: they
 // must not get into the document that the others travel in.
-func gather(items []JudgeItem, out []JudgeResult) []ruling {
+func gather(items []table.JudgeItem, out []table.JudgeResult) []ruling {
 	var all []ruling
 	open := make(map[string]int, 4) // type name → its ruling that still has room
 	size := make(map[string]int, 4)
@@ -84,7 +70,7 @@ func gather(items []JudgeItem, out []JudgeResult) []ruling {
 }
 
 // judge asks once, and returns what must be asked again in smaller parts.
-func (e *Edge) judge(ctx context.Context, items []JudgeItem, out []JudgeResult, now []ruling) ([]ruling, error) {
+func (e *Edge) judge(ctx context.Context, items []table.JudgeItem, out []table.JudgeResult, now []ruling) ([]ruling, error) {
 	questions := make([]question, len(now))
 	for i, r := range now {
 		questions[i] = r.question(items)
@@ -131,7 +117,7 @@ func (r ruling) split() []ruling {
 // question packs the values into one document. json keeps what a json column
 // keeps (spaces, order, a name twice); jsonb reads a number such as 1e2 into
 // an integer. So values travel as json only where the type holds json.
-func (r ruling) question(items []JudgeItem) question {
+func (r ruling) question(items []table.JudgeItem) question {
 	kind, oid := "jsonb", uint32(oidJSONB)
 	if holdsJSON(r.t) {
 		kind, oid = "json", oidJSON
@@ -173,7 +159,7 @@ func (e *Edge) typeExists(ctx context.Context, t *table.Type, code string) error
 	if code[:2] != "42" && code[:2] != "3F" && code[:2] != "XX" {
 		return nil
 	}
-	null := ruling{t: t, at: []int{0}}.question([]JudgeItem{{Type: t, JSON: []byte("null")}})
+	null := ruling{t: t, at: []int{0}}.question([]table.JudgeItem{{Type: t, JSON: []byte("null")}})
 	answers, err := e.ask(ctx, []question{null})
 	if err == nil && answers[0].err != nil && answers[0].err.Code == code {
 		err = answers[0].err

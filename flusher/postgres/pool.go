@@ -68,6 +68,9 @@ func NewPool(ctx context.Context, url string, o PoolOptions) (*pgxpool.Pool, err
 	c := cfg.ConnConfig
 	maps.DeleteFunc(c.RuntimeParams, func(name, _ string) bool { return isSession(name) })
 	maps.Copy(c.RuntimeParams, session)
+	if c.RuntimeParams["jit"] == "" {
+		c.RuntimeParams["jit"] = "off" // our statements run for milliseconds; compiling them takes a second
+	}
 	c.RuntimeParams["application_name"] = cmp.Or(o.ApplicationName, "headpond")
 	c.DefaultQueryExecMode = pgx.QueryExecModeDescribeExec
 	c.ConnectTimeout = cmp.Or(o.ConnectTimeout, c.ConnectTimeout, 5*time.Second)

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/headpond/headpond/buffer/table"
 	"testing/synctest"
 	"time"
 
@@ -194,9 +196,11 @@ func TestOutageAndRecovery(t *testing.T) {
 	defer s.Close()
 	_, err := s.Next(t.Context(), 1)
 	require.NoError(t, err)
-	item := []JudgeItem{{tbl.Columns[1].Type, []byte(`"::1"`)}}
+	item := []table.JudgeItem{{Type: tbl.Columns[1].Type, JSON: []byte(`"::1"`)}}
 
 	require.NoError(t, server.Kill())
+	require.Eventually(t, func() bool { return pool.Ping(t.Context()) != nil }, 10*time.Second, time.Millisecond,
+		"a backend outlives its postmaster for a moment")
 	_, err = s.Next(t.Context(), 900)
 	require.NoError(t, err, "from memory")
 	_, err = s.Next(t.Context(), 9000)

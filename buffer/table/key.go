@@ -1,0 +1,232 @@
+package table
+
+import (
+	"bytes"
+	"errors"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+const maxKey = 1024 // bytes of key text
+
+// AppendKey appends the key text of row: the texts of its key columns in key
+// order, joined by commas; inside a text, % is %25 and a comma %2C. Values that
+// Postgres holds to be equal have one key text: 1.50 and 1.5, -0 and 0, and
+// char(n) with and without its padding. See KeyIsExact for where that fails.
+func (t *Table) AppendKey(dst []byte, row Row) []byte {
+	for i, c := range t.Key {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendKeyPart(dst, keyForm(t.Columns[c].Type, row[c].Text))
+	}
+	return dst
+}
+
+func appendKeyPart(dst, text []byte) []byte {
+	for _, b := range text {
+		switch b {
+		case '%':
+			dst = append(dst, "%25"...)
+		case ',':
+			dst = append(dst, "%2C"...)
+		default:
+			dst = append(dst, b)
+		}
+	}
+	return dst
+}
+
+// keyForm is the one text of all values that are equal to the given one.
+func keyForm(t *Type, text []byte) []byte {
+	switch t.bottom().Kind {
+	case KindBpchar:
+		return bytes.TrimRight(text, " ")
+	case KindNumeric:
+		if bytes.IndexByte(text, '.') >= 0 {
+			text = bytes.TrimRight(bytes.TrimRight(text, "0"), ".")
+		}
+	case KindFloat4, KindFloat8:
+		if string(text) == "-0" {
+			return text[1:]
+		}
+	}
+	return text
+}
+
+// bottom is the type beneath all domains.
+func (t *Type) bottom() *Type {
+	for t.Kind == KindDomain && t.Base != nil {
+		t = t.Base
+	}
+	return t
+}
+
+// exactOthers are types of KindOther whose values are equal only when their
+// texts are: "char", name, oid, cidr, macaddr8, money, macaddr, inet, time,
+// timetz, bit, varbit. Unlike interval, where '24:00' = '1 day'.
+var exactOthers = map[uint32]bool{
+	18: true, 19: true, 26: true, 650: true, 774: true, 790: true, 829: true, 869: true,
+	1083: true, 1266: true, 1560: true, 1562: true,
+}
+
+// KeyIsExact reports whether values of the type that Postgres holds to be equal
+// always have the same key text, under a deterministic collation. Where it is
+// false, one row may have two keys, and the order of its writes is not kept.
+func (t *Type) KeyIsExact() bool {
+	switch b := t.bottom(); b.Kind {
+	case KindJSON, KindJSONB:
+		return false
+	case KindOther:
+		return exactOthers[b.OID]
+	case KindArray:
+		return b.Elem != nil && b.Elem.exactInside()
+	case KindComposite:
+		for i := range b.Fields {
+			if !b.Fields[i].Type.exactInside() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// exactInside: within arrays and composites no key form is made.
+func (t *Type) exactInside() bool {
+	switch t.bottom().Kind {
+	case KindNumeric, KindFloat4, KindFloat8, KindBpchar:
+		return false
+	}
+	return t.KeyIsExact()
+}
+
+// PathKey is the key of row as the last segment of a path, percent-encoded.
+func (t *Table) PathKey(row Row) string {
+	parts := make([]string, len(t.Key))
+	for i, c := range t.Key {
+		parts[i] = url.PathEscape(string(keyForm(t.Columns[c].Type, row[c].Text)))
+	}
+	return strings.Join(parts, ",")
+}
+
+// ParseKeyPath reads the last segment of a path, still percent-encoded. cells
+// are the key columns in key order, key is the key text; it is nil when a cell
+// is left to Postgres (Judge, its Text the JSON to ask about). err has the code
+// bad_key when the segment cannot be read, invalid_key when it is not a key of
+// this table.
+func (t *Table) ParseKeyPath(raw string) (cells []Cell, key []byte, err *FieldError) {
+	parts := strings.Split(raw, ",")
+	if len(parts) != len(t.Key) {
+		return nil, nil, refuse(codeBadKey, "The key of %s has %d parts (%s), separated by commas; this one has %d.",
+			t.Name, len(t.Key), t.KeyNames(), len(parts))
+	}
+	cells = make([]Cell, len(parts))
+	judged := false
+	for i, part := range parts {
+		text, err := decodePart(part)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(text) == 0 && len(parts) == 1 {
+			return nil, nil, refuse(codeBadKey, "The key is empty.")
+		}
+		column := &t.Columns[t.Key[i]]
+		cells[i], err = column.Type.keyCell(text)
+		if err != nil {
+			return nil, nil, refuse(codeInvalidKey, "The key column %s: %s", column.Name, err.Detail)
+		}
+		judged = judged || cells[i].State == Judge
+		if i > 0 {
+			key = append(key, ',')
+		}
+		key = appendKeyPart(key, keyForm(column.Type, cells[i].Text))
+	}
+	if len(key) > maxKey {
+		return nil, nil, refuse(codeInvalidKey, "The key is longer than %d bytes.", maxKey)
+	}
+	if judged {
+		key = nil
+	}
+	return cells, key, nil
+}
+
+func decodePart(part string) ([]byte, *FieldError) {
+	text, err := url.PathUnescape(part)
+	switch {
+	case err != nil:
+		return nil, refuse(codeBadKey, "The key is not percent-encoded rightly: %s.", piece([]byte(part)))
+	case !utf8.ValidString(text):
+		return nil, refuse(codeBadKey, "The key is not valid UTF-8.")
+	}
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] == 0x7f {
+			return nil, refuse(codeBadKey, "The key holds a control character.")
+		}
+	}
+	return []byte(text), nil
+}
+
+// keyCell reads a bare text as a value of the type.
+func (t *Type) keyCell(s []byte) (Cell, *FieldError) {
+	text, err := t.appendKeyText(nil, s)
+	var bad *FieldError
+	switch {
+	case err == nil:
+		return Cell{State: Set, Text: text}, nil
+	case errors.As(err, &bad):
+		return Cell{}, bad
+	}
+	text = appendQuoted(nil, s)
+	if k := t.bottom().Kind; k == KindJSON || k == KindJSONB { // there the text is JSON, and not a string of it
+		if !jsontext.Value(s).IsValid() {
+			return Cell{}, errNotJSON
+		}
+		text = s
+	}
+	return Cell{State: Judge, Text: text}, nil
+}
+
+func (t *Type) appendKeyText(dst, s []byte) ([]byte, error) {
+	switch t.Kind {
+	case KindBool:
+		switch string(s) {
+		case "t", "true":
+			return append(dst, 't'), nil
+		case "f", "false":
+			return append(dst, 'f'), nil
+		}
+		return dst, refuse(codeTypeMismatch, "%q is neither true nor false.", piece(s))
+	case KindInt2:
+		return t.appendIntText(dst, s, 16)
+	case KindInt4:
+		return t.appendIntText(dst, s, 32)
+	case KindInt8:
+		return t.appendIntText(dst, s, 64)
+	case KindFloat4, KindFloat8:
+		if name := specialNumber(s); name != "" {
+			return append(dst, name...), nil
+		}
+		return t.appendFloatText(dst, s, t.floatBits())
+	case KindNumeric:
+		return t.appendNumericText(dst, s)
+	case KindText, KindVarchar, KindBpchar:
+		return t.fitLength(append(dst, s...), len(dst))
+	case KindUUID:
+		return appendUUID(dst, s)
+	case KindDate, KindTimestamp, KindTimestamptz:
+		return t.appendDatetime(dst, s)
+	case KindBytea:
+		return appendBytea(dst, s)
+	case KindEnum:
+		return t.appendLabel(dst, s)
+	case KindJSONB:
+		if !jsontext.Value(s).IsValid() {
+			return dst, errNotJSON
+		}
+		return appendJSONB(dst, s)
+	}
+	return dst, ErrJudge
+}

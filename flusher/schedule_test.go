@@ -1,0 +1,157 @@
+package flusher
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+var epoch = time.Unix(1_700_000_000, 0)
+
+func twoTables() *schedule {
+	s := newSchedule()
+	for _, name := range []string{"a", "b"} {
+		s.set(Table{Name: name, Partitions: 4, Linger: 50 * time.Millisecond, TargetLag: 500 * time.Millisecond})
+	}
+	return s
+}
+
+func TestScheduleWaitsForLinger(t *testing.T) {
+	t.Parallel()
+	s := twoTables()
+	j, at := s.next(epoch)
+	require.Nil(t, j)
+	require.True(t, at.IsZero())
+
+	s.notice("a", 1, 0, epoch)
+	j, at = s.next(epoch)
+	require.Nil(t, j)
+	require.Equal(t, epoch.Add(50*time.Millisecond), at)
+
+	s.notice("a", 2, 0, epoch.Add(40*time.Millisecond))
+	j, _ = s.next(epoch.Add(50 * time.Millisecond))
+	require.Equal(t, []int{1, 2}, j.partitions, "company comes along though it is not due")
+}
+
+func TestScheduleFullBatchDoesNotWait(t *testing.T) {
+	t.Parallel()
+	s := twoTables()
+	s.notice("a", 0, 1_000_000, epoch)
+	s.notice("a", 1, 1_000_000, epoch)
+	j, _ := s.next(epoch)
+	require.Equal(t, []int{0}, j.partitions, "one partition fills the batch")
+	other, _ := s.next(epoch)
+	require.Equal(t, []int{1}, other.partitions, "the other goes to another worker")
+}
+
+func TestScheduleNeverRunsAPartitionTwice(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := twoTables()
+		now := epoch
+		running := map[string]bool{}
+		var jobs []*job
+		for range rapid.IntRange(1, 200).Draw(t, "steps") {
+			switch rapid.IntRange(0, 3).Draw(t, "do") {
+			case 0:
+				s.notice(rapid.SampledFrom([]string{"a", "b", "gone"}).Draw(t, "table"), rapid.IntRange(0, 3).Draw(t, "partition"),
+					rapid.Int64Range(0, 30_000).Draw(t, "backlog"), now)
+			case 1:
+				now = now.Add(time.Duration(rapid.IntRange(0, 100).Draw(t, "ms")) * time.Millisecond)
+			case 2:
+				if j, _ := s.next(now); j != nil {
+					for _, p := range j.partitions {
+						key := fmt.Sprint(j.table.Name, p)
+						if running[key] {
+							t.Fatalf("%s runs twice", key)
+						}
+						running[key] = true
+					}
+					jobs = append(jobs, j)
+				}
+			case 3:
+				if len(jobs) == 0 {
+					continue
+				}
+				j := jobs[0]
+				jobs = jobs[1:]
+				for _, p := range j.partitions {
+					delete(running, fmt.Sprint(j.table.Name, p))
+				}
+				var err error
+				if rapid.Bool().Draw(t, "fails") {
+					err = errors.New("trouble")
+				}
+				s.done(j, map[int]left{}, 10, time.Millisecond, err, now)
+			}
+		}
+	})
+}
+
+func TestScheduleForgetsNothing(t *testing.T) {
+	t.Parallel()
+	s := twoTables()
+	s.notice("a", 0, 5, epoch)
+	now := epoch.Add(time.Second)
+	j, _ := s.next(now)
+	s.notice("a", 0, 0, now) // while it runs
+	s.done(j, map[int]left{0: {}}, 5, time.Millisecond, nil, now)
+	require.False(t, s.idle(), "the notice came while the batch was running: look again")
+	j, _ = s.next(now.Add(time.Second))
+	s.done(j, map[int]left{0: {}}, 0, time.Millisecond, nil, now)
+	require.True(t, s.idle())
+
+	s.notice("a", 1, 5, now)
+	j, _ = s.next(now.Add(time.Second))
+	s.done(j, map[int]left{1: {backlog: 5, busy: true}}, 0, time.Millisecond, nil, now)
+	require.False(t, s.idle(), "somebody else holds it, and may die")
+}
+
+func TestTroubleStaysInItsTable(t *testing.T) {
+	t.Parallel()
+	s := twoTables()
+	s.set(Table{Name: "b", Partitions: 1, Linger: time.Millisecond, TargetLag: time.Second})
+	now := epoch
+	s.notice("a", 0, 5, now)
+	now = now.Add(time.Second)
+	j, _ := s.next(now)
+	var pauses []time.Duration
+	for range 10 {
+		s.done(j, nil, 0, time.Millisecond, errors.New("halted"), now)
+		pauses = append(pauses, s.tables["a"].trouble.pause)
+		s.notice("b", 0, 5, now)
+		now = now.Add(time.Millisecond)
+		b, _ := s.next(now)
+		require.NotNil(t, b)
+		require.Equal(t, "b", b.table.Name, "b is not delayed by a")
+		s.done(b, map[int]left{0: {}}, 5, time.Millisecond, nil, now)
+		none, at := s.next(now)
+		require.Nil(t, none, "a pauses")
+		now = at
+		j, _ = s.next(now)
+		require.Equal(t, "a", j.table.Name, "and is tried again")
+	}
+	require.IsIncreasing(t, pauses[:5])
+	require.Equal(t, mostPause, pauses[9])
+	s.done(j, map[int]left{0: {}}, 5, time.Millisecond, nil, now)
+	require.NoError(t, s.tables["a"].trouble.err)
+}
+
+func TestSizerFitsTheTarget(t *testing.T) {
+	t.Parallel()
+	s := newSizer(500 * time.Millisecond)
+	for range 20 { // 100,000 rows a second: 25,000 in a quarter of one
+		s.flushed(s.rows, time.Duration(s.rows)*10*time.Microsecond)
+	}
+	require.InDelta(t, 25_000, s.rows, 500)
+	for range 20 { // 1,000 rows a second
+		s.flushed(s.rows, time.Duration(s.rows)*time.Millisecond)
+	}
+	require.Equal(t, minBatch, s.rows)
+	s.flushed(1, time.Hour)
+	require.Equal(t, minBatch, s.rows, "a small batch says nothing")
+}
