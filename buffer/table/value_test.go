@@ -438,7 +438,7 @@ func check(t assert.TestingT, ty *table.Type, doc string, want verdict) (judged 
 		assert.Equal(t, "kept:", string(got), about)
 		if want.state == "" {
 			assert.True(t, stricter(ty, doc, bad), "%s: we say %s (%s), the server takes it as %q", about, bad.Code, bad.Detail, want.text)
-		} else if bad.Code != "type_mismatch" && !stricter(ty, doc, bad) {
+		} else if bad.Code != "type_mismatch" && !stricter(ty, doc, bad) && !strings.Contains(bad.Detail, "dimensions") {
 			assert.Equal(t, codeOf(want.state), bad.Code, "%s: %s, server %s", about, bad.Detail, want.state)
 		}
 	default:
@@ -448,8 +448,8 @@ func check(t assert.TestingT, ty *table.Type, doc string, want verdict) (judged 
 		}
 		text := strings.TrimPrefix(string(got), "kept:")
 		wantText, wantJSON := want.text, want.json
-		if (ty.Kind == table.KindFloat4 || ty.Kind == table.KindFloat8) && text == "-0" { // jsonb loses the sign of zero, we do not
-			wantText = "-0"
+		if (holds(ty, table.KindFloat4) || holds(ty, table.KindFloat8)) && (text == "-0" || text == "{-0}") {
+			wantText = text // jsonb loses the sign of zero, we do not
 		}
 		switch { // json keeps its text, but the server escapes a string anew on the way out of a document
 		case ty.Kind == table.KindJSON:
