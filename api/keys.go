@@ -22,8 +22,9 @@ func steeredUUID(partition, partitions int) ([]byte, error) {
 	}
 	text := make([]byte, 36)
 	encodeUUID(text, id)
+	start := table.Prefix(text[:32])
 	for range 1 << 12 {
-		if table.Partition(text, partitions) == partition {
+		if start.Partition(text[32:], partitions) == partition {
 			return text, nil
 		}
 		id[15]++

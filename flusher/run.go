@@ -93,6 +93,7 @@ func (f *Flusher) Run(ctx context.Context) error {
 			}
 		})
 	}
+	workers.Go(func() { f.tidy(hard) })
 	// The loop is the only one that hands out jobs, so a partition is never in
 	// two of them.
 	f.loop(ctx, hard, jobs, results)
@@ -187,14 +188,10 @@ func (f *Flusher) finish(r result) {
 
 // sweep looks at every partition: the backstop behind lost notices.
 func (f *Flusher) sweep(ctx context.Context) {
-	f.mu.Lock()
 	var places []buffer.Place
-	for _, st := range f.schedule.tables {
-		for i := range st.Partitions {
-			places = append(places, buffer.Place{Table: st.Name, Partition: i})
-		}
+	for _, t := range f.tables() {
+		places = append(places, t.places()...)
 	}
-	f.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.Sweep)
 	defer cancel()
 	tails, err := f.log.Tails(ctx, places)

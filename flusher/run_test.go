@@ -268,3 +268,19 @@ func TestWakeIsFasterThanTheSweep(t *testing.T) {
 	cancel()
 	require.NoError(t, <-done)
 }
+
+func TestTidySettlesWhereItStands(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.add(0, 7)
+	w.watermark[place(0)] = table.ID{Epoch: 1, Seq: 7}
+	w.settled[place(0)] = 5
+	f, err := New(Config{}, w, w, nil, w, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	f.Set(Table{Name: "t", Partitions: 2, Retain: time.Hour, RetainBytes: 9})
+	require.NoError(t, f.tidyAll(context.Background()))
+	require.Len(t, w.said, 1)
+	require.Equal(t, table.ID{Epoch: 1, Seq: 5}, w.said[0].Watermark, "not a row further than Redis knows to be committed")
+	require.Equal(t, time.Hour, w.said[0].Retain)
+	require.EqualValues(t, 9, w.said[0].RetainBytes)
+}

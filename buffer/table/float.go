@@ -1,8 +1,10 @@
 package table
 
 import (
+	"bytes"
 	"math"
 	"math/big"
+	mathbits "math/bits"
 	"strconv"
 )
 
@@ -76,9 +78,11 @@ func appendShortest(dst []byte, f float64, bits int) []byte {
 	return appendDigits(dst, false, whole, frac)
 }
 
-// shortestDigits gives |f| as d.ddde±dd. Postgres takes digits only from within
-// the interval of numbers that round to f; strconv also takes its bounds, which
-// belong to it when the mantissa is even (1e23 is such a bound).
+// shortestDigits gives |f| as d.ddde±dd. It differs from strconv in two ways.
+// Postgres takes digits only from within the interval of numbers that round to
+// f; strconv also takes its bounds, which belong to it when the mantissa is
+// even (1e23 is such a bound). And where f lies in the middle between two
+// candidates, Postgres takes the even one.
 func shortestDigits(dst []byte, f float64, bits int) []byte {
 	f = math.Abs(f)
 	dst = strconv.AppendFloat(dst, f, 'e', -1, bits)
@@ -88,10 +92,54 @@ func shortestDigits(dst []byte, f float64, bits int) []byte {
 	if bits == 32 {
 		low, high = 1<<24, 1e20
 	}
-	if f < low || f > high {
+	switch {
+	case f < low:
+		return evenTie(dst, f, bits)
+	case f > high:
 		return dst
 	}
 	return insideBounds(dst, f, bits)
+}
+
+// evenTie replaces odd digits when f lies in the middle between them and even
+// ones: f then has exactly one digit more, a 5. So it is odd × 2^-n, that is
+// odd × 5^n × 10^-n, and the product must be less than 10^18.
+func evenTie(sci []byte, f float64, bits int) []byte {
+	mantissa, exp := math.Frexp(f)
+	odd := uint64(mantissa * (1 << 53))
+	zeros := mathbits.TrailingZeros64(odd)
+	n := 53 - zeros - exp
+	if f == 0 || n < 1 || n > 25 {
+		return sci
+	}
+	product := odd >> zeros
+	for range n {
+		if product > 1e18/5 {
+			return sci
+		}
+		product *= 5
+	}
+	var room [24]byte
+	exact := strconv.AppendUint(room[:0], product, 10)
+	mark := bytes.IndexByte(sci, 'e')
+	given := mark
+	if mark > 1 {
+		given-- // the point
+	}
+	if len(exact) != given+1 || (sci[mark-1]-'0')%2 == 0 {
+		return sci
+	}
+	var more [32]byte
+	even := append(more[:0], sci...)
+	if last := exact[len(exact)-2]; last == sci[mark-1] {
+		even[mark-1]++ // an odd digit below 10: no carry, but 9 becomes a colon
+	} else {
+		even[mark-1]--
+	}
+	if back, err := strconv.ParseFloat(string(even), bits); err != nil || back != f {
+		return sci
+	}
+	return append(sci[:0], even...)
 }
 
 // insideBounds replaces digits that lie on a bound of f's interval.
@@ -117,7 +165,7 @@ func insideBounds(sci []byte, f float64, bits int) []byte {
 			if len(digits) > 1 {
 				sci = append(append(sci, '.'), digits[1:]...)
 			}
-			return strconv.AppendInt(append(sci, 'e', '+'), int64(exp), 10) // at least 15
+			return append2(append(sci, 'e', '+'), exp) // 7 to 40
 		}
 	}
 	return sci

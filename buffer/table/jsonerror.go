@@ -83,12 +83,11 @@ func isSurrogate(s []byte) bool {
 	return ok && utf16.IsSurrogate(r)
 }
 
-// culprit is the piece of input that the message of an error shows in
-// backquotes: all there is without the decoder.
+// culprit is the escape that the message of an error shows, maybe quoted once
+// more: all there is without the decoder.
 func culprit(e *jsontext.SyntacticError) []byte {
-	_, after, _ := strings.Cut(e.Err.Error(), "`")
-	shown, _, _ := strings.Cut(after, "`")
-	return []byte(shown)
+	shown := strings.ReplaceAll(e.Err.Error(), `\\`, `\`)
+	return []byte(shown[max(strings.Index(shown, `\u`), 0):])
 }
 
 func tooDeep(offset int64) *JSONError {

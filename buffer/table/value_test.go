@@ -391,6 +391,8 @@ func stricter(ty *table.Type, doc string, bad *table.FieldError) bool {
 		return strings.Contains(bad.Detail, "needs a zone") || strings.Contains(bad.Detail, "drop silently")
 	case "nul_not_allowed": // json stores what it could never read again
 		return holds(ty, table.KindJSON) && strings.Contains(doc, `\u0000`)
+	case "out_of_range": // zeros that jsonb cannot hold
+		return strings.Contains(doc, "0e1073741823") || strings.Contains(doc, "0e-16384")
 	case "invalid_value": // the server passes over fields that a composite does not have, and takes [null,[1]] as text
 		return strings.Contains(bad.Detail, "has no field") || strings.Contains(bad.Detail, "sub-arrays")
 	}
@@ -417,8 +419,10 @@ func codeOf(state string) string {
 	return "invalid_value"
 }
 
+// via is the document type that loses nothing of a value of the type: jsonb
+// drops the sign of a zero, and json does not read 1e3 as an integer.
 func via(ty *table.Type) string {
-	if holds(ty, table.KindJSON) {
+	if holds(ty, table.KindJSON) || holds(ty, table.KindFloat4) || holds(ty, table.KindFloat8) {
 		return "json"
 	}
 	return "jsonb"
@@ -448,9 +452,6 @@ func check(t assert.TestingT, ty *table.Type, doc string, want verdict) (judged 
 		}
 		text := strings.TrimPrefix(string(got), "kept:")
 		wantText, wantJSON := want.text, want.json
-		if (holds(ty, table.KindFloat4) || holds(ty, table.KindFloat8)) && (text == "-0" || text == "{-0}") {
-			wantText = text // jsonb loses the sign of zero, we do not
-		}
 		switch { // json keeps its text, but the server escapes a string anew on the way out of a document
 		case ty.Kind == table.KindJSON:
 			wantText = doc

@@ -36,11 +36,14 @@ func newLatency() *hdrhistogram.Histogram {
 // returns, so requests is exact.
 func (l *benchLoad) run(ctx context.Context) (*benchAnswer, error) {
 	conns := make([]*benchConn, 0, l.conns)
-	defer func() {
+	// They are closed at the end, and on Ctrl-C even if the server hangs.
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	context.AfterFunc(ctx, func() {
 		for _, c := range conns {
 			_ = c.Close()
 		}
-	}()
+	})
 	for range l.conns {
 		c, err := dialBench(ctx, l.addr)
 		if err != nil {

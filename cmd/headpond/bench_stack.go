@@ -25,7 +25,7 @@ const (
 
 // Autovacuum is off, since it would fall into one section and spare another.
 const createBenchTable = `(
-	id uuid primary key, user_id bigint not null, kind text not null, amount numeric(12,2),
+	id uuid primary key default gen_random_uuid(), user_id bigint not null, kind text not null, amount numeric(12,2),
 	payload jsonb, created_at timestamptz not null default now()
 ) with (autovacuum_enabled = false)`
 

@@ -1,0 +1,57 @@
+package main
+
+import "math"
+
+// benchTarget is a figure that Headpond must reach.
+type benchTarget struct {
+	name         string
+	values       func(*benchResults) []float64
+	target, aim  float64
+	most         bool // target and aim are upper bounds
+	unit         string
+	informsAlone bool // shown without a verdict
+}
+
+func ratio(over, under string) func(*benchResults) []float64 {
+	return func(r *benchResults) []float64 { return r.ratios(over, under) }
+}
+
+func value(key string) func(*benchResults) []float64 {
+	return func(r *benchResults) []float64 { return r.values[key] }
+}
+
+// growth of the resident memory, in MiB; a process that shrank did not grow.
+func growth(r *benchResults) (out []float64) {
+	idle, waiting := r.values["j_idle"], r.values["j_backlog"]
+	for i := range min(len(idle), len(waiting)) {
+		out = append(out, math.Max(waiting[i]-idle[i], 0))
+	}
+	return out
+}
+
+var benchTargets = []benchTarget{
+	{name: "(d) single POSTs over (a), 64 connections", values: ratio("d64", "a64"), target: 0.40, aim: 0.70},
+	{name: "(d) single POSTs over (b), 64 connections", values: ratio("d64", "b64"), target: 3, aim: 5},
+	{name: "(d) single POSTs over (c), 64 connections", values: ratio("d64", "c64"), informsAlone: true},
+	{name: "(e) NDJSON to committed, cache: none, over (f)", values: ratio("e_none", "f"), target: 0.7, aim: 1.0},
+	{name: "(e) NDJSON to committed, all in the index, over (f)", values: ratio("e_index", "f"), target: 0.5, aim: 0.75},
+	{name: "(g) flusher alone over (f)", values: ratio("g", "f"), target: 0.9, aim: 1.2},
+	{name: "(h) Redis bytes per row, NDJSON of 1,000", values: value("h_bulk"), target: 320, aim: 255, most: true, unit: "B"},
+	{name: "(h) Redis bytes per row, single POSTs", values: value("h_single"), target: 320, aim: 255, most: true, unit: "B"},
+	{name: "(i) idle CPU, 100 tables × 8 partitions", values: value("i"), target: 2, aim: 1, most: true, unit: "%"},
+	{name: "(j) memory that a waiting backlog adds", values: growth, target: 64, aim: 64, most: true, unit: "MiB"},
+}
+
+// verdict of a target, in the words of the report.
+func (t *benchTarget) verdict(v float64) string {
+	reached := func(bound float64) bool { return t.most && v <= bound || !t.most && v >= bound }
+	switch {
+	case t.informsAlone:
+		return ""
+	case reached(t.aim):
+		return "aim reached"
+	case reached(t.target):
+		return "reached"
+	}
+	return "MISSED"
+}
