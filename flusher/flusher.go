@@ -20,13 +20,23 @@ type Log interface {
 // Store is Postgres.
 type Store interface {
 	// Flush locks the watermarks of those partitions that nobody else holds,
-	// calls load with them, writes the rows it gives, and moves the watermarks,
-	// all in one transaction. An error means that nothing is known to be
-	// committed; the next Flush finds out by itself. Errors that answer
-	// Halts() true need a change of schema; all others pass with time.
-	Flush(ctx context.Context, tbl string, partitions []int, load Load) (*Report, error)
+	// loads what follows them, writes it, and moves the watermarks, all in one
+	// transaction. An error means that nothing is known to be committed; the
+	// next Flush finds out by itself. Errors that answer Halts() true need a
+	// change of schema; all others pass with time.
+	Flush(ctx context.Context, b Batch) (*Report, error)
 	// DeadBetween lists the dead letters of a place after a seq, up to another.
 	DeadBetween(ctx context.Context, p buffer.Place, after, upto uint64) ([]buffer.DeadRow, error)
+}
+
+// Batch is what is to be flushed.
+type Batch struct {
+	Table      string
+	Partitions []int
+	Load       Load
+	// Orphan is asked, once, when a row refers to a row of another table that
+	// is not there: nil makes such rows dead letters, an error ends the Flush.
+	Orphan func(ctx context.Context, parent string) error
 }
 
 // Load gives the rows after each claim, in the same order; a Part may be empty.

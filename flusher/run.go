@@ -176,6 +176,8 @@ func (f *Flusher) finish(r result) {
 	f.schedule.done(r.job, r.remains, r.rows, r.took, r.err, time.Now())
 	f.mu.Unlock()
 	switch {
+	case isWaiting(r.err):
+		f.slog.Debug("flush put off", "table", r.job.table.Name, "why", r.err)
 	case r.err != nil:
 		f.board.table(r.job.table.Name, func(t *tableBoard) { t.Failures++ })
 		if before.err == nil || before.err.Error() != r.err.Error() {

@@ -103,16 +103,16 @@ func (w *world) Settle(_ context.Context, all []buffer.Settlement) ([]buffer.Tai
 	return out, nil
 }
 
-func (w *world) Flush(ctx context.Context, _ string, partitions []int, load Load) (*Report, error) {
+func (w *world) Flush(ctx context.Context, b Batch) (*Report, error) {
 	w.mu.Lock()
 	w.flushes++
 	fail := w.fail
 	var claims []Claim
-	for _, p := range partitions {
+	for _, p := range b.Partitions {
 		claims = append(claims, Claim{Place: place(p), Watermark: w.watermark[place(p)]})
 	}
 	w.mu.Unlock()
-	parts, err := load(ctx, claims)
+	parts, err := b.Load(ctx, claims)
 	if err == nil {
 		err = fail
 	}

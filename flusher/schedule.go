@@ -16,6 +16,7 @@ type tableState struct {
 	sizer   sizer
 	parts   []partState
 	trouble trouble
+	mark    *mark // set while the table waits for a parent table
 }
 
 type partState struct {
@@ -84,7 +85,8 @@ func (s *schedule) notice(tbl string, partition int, backlog int64, now time.Tim
 type job struct {
 	table      Table
 	partitions []int
-	rows       int // most rows of the batch
+	rows       int   // most rows of the batch
+	mark       *mark // flush no further than this
 }
 
 // next gives a job that is due, or the time at which one will be (zero: none
@@ -131,7 +133,10 @@ func (st *tableState) take() *job {
 		}
 	}
 	slices.SortFunc(ready, func(a, b int) int { return st.parts[a].due.Compare(st.parts[b].due) })
-	j := &job{table: st.Table, rows: st.sizer.rows}
+	if st.mark != nil && st.mark.parent == st.Name {
+		ready = ready[:1]
+	}
+	j := &job{table: st.Table, rows: st.sizer.rows, mark: st.mark}
 	var rows int64
 	for _, i := range ready {
 		if rows >= int64(st.sizer.rows) {
@@ -179,6 +184,9 @@ func (s *schedule) done(j *job, remains map[int]left, rows int, took time.Durati
 		p.again = false
 	}
 	if err == nil {
+		if j.mark != nil && st.mark == j.mark {
+			st.mark = nil
+		}
 		st.trouble = trouble{}
 		st.sizer.flushed(rows, took)
 		return
@@ -189,6 +197,9 @@ func (s *schedule) done(j *job, remains map[int]left, rows int, took time.Durati
 	st.trouble.err = err
 	st.trouble.halted = halts(err)
 	st.trouble.pause = min(max(2*st.trouble.pause, firstPause), mostPause)
+	if isWaiting(err) {
+		st.trouble.pause = firstPause // for a flush of another table, which takes no longer
+	}
 	st.trouble.until = now.Add(st.trouble.pause)
 }
 

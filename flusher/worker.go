@@ -62,12 +62,15 @@ func (w *worker) flush(ctx context.Context, j *job, r *result) error {
 	if len(todo) == 0 {
 		return nil
 	}
+	if err := w.f.ripe(ctx, j); err != nil {
+		return err
+	}
 
 	var picked atomic.Int64
 	var gap error
 	load := func(ctx context.Context, claims []Claim) ([]Part, error) {
 		picked.Store(time.Now().UnixMilli())
-		parts, err := w.load(ctx, claims, j.rows)
+		parts, err := w.load(ctx, claims, j)
 		if g := new(Gap); errors.As(err, &g) {
 			gap = err
 			err = nil
@@ -75,7 +78,10 @@ func (w *worker) flush(ctx context.Context, j *job, r *result) error {
 		w.f.board.worker(w.id, "writing", j.table.Name)
 		return parts, err
 	}
-	report, err := w.f.store.Flush(ctx, j.table.Name, todo, load)
+	report, err := w.f.store.Flush(ctx, Batch{
+		Table: j.table.Name, Partitions: todo, Load: load,
+		Orphan: func(ctx context.Context, parent string) error { return w.f.orphan(ctx, j, parent) },
+	})
 	if err != nil {
 		return err
 	}
@@ -88,19 +94,19 @@ func (w *worker) flush(ctx context.Context, j *job, r *result) error {
 
 // load reads what follows the claims, the rows shared out evenly. A partition
 // with a gap gives nothing, and the Gap comes back beside the others' rows.
-func (w *worker) load(ctx context.Context, claims []Claim, rows int) ([]Part, error) {
+func (w *worker) load(ctx context.Context, claims []Claim, j *job) ([]Part, error) {
 	parts := make([]Part, len(claims))
 	gaps := make([]error, len(claims))
 	var g errgroup.Group
 	for i, c := range claims {
 		g.Go(func() error {
-			frames, err := w.f.log.Frames(ctx, c.Place, c.Watermark, max(rows/len(claims), 1), max(batchBytes/len(claims), 1))
+			frames, err := w.f.log.Frames(ctx, c.Place, c.Watermark, max(j.rows/len(claims), 1), max(batchBytes/len(claims), 1))
 			if err != nil {
 				return err
 			}
 			parts[i] = Part{Claim: c}
 			if gaps[i] = checkDense(c, frames); gaps[i] == nil {
-				parts[i].Frames = frames
+				parts[i].Frames = j.mark.cut(c.Place, frames)
 			}
 			return nil
 		})

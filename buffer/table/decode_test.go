@@ -218,7 +218,6 @@ func FuzzDecodeObject(f *testing.F) {
 			return
 		}
 		for _, e := range errs {
-			require.NotEmpty(t, e.Column)
 			require.NotEmpty(t, e.Code)
 		}
 		out := events.AppendRowJSON(nil, row)
@@ -278,10 +277,11 @@ func BenchmarkAppendCanonical(b *testing.B) {
 		{tJSONB, `{"page":"/home","n":3}`}, {arrayOf(tInt4), `[1,2,3]`}, {tBool, `true`},
 	} {
 		b.Run(c.ty.Name+" "+c.doc, func(b *testing.B) {
+			raw := jsontext.Value(c.doc)
 			var out []byte
 			b.ReportAllocs()
 			for b.Loop() {
-				out, _ = c.ty.AppendCanonical(out[:0], []byte(c.doc))
+				out, _ = c.ty.AppendCanonical(out[:0], raw)
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headpond/headpond/buffer/table"
 	"github.com/headpond/headpond/flusher"
@@ -17,7 +18,8 @@ type batch struct {
 	table  *table.Table
 	parts  []flusher.Part
 	dead   []deadLetter
-	copied bool // a COPY was made since the savepoint was set
+	orphan func(ctx context.Context, pg *pgconn.PgError) error // asked before rows without a parent become dead letters
+	copied bool                                                // a COPY was made since the savepoint was set
 }
 
 // run is frames with the same column list, in order. Its rows are numbered

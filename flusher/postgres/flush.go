@@ -50,20 +50,20 @@ const claim = `
 	order by partition for update skip locked`
 
 // Flush implements flusher.Store.
-func (s *Store) Flush(ctx context.Context, tbl string, partitions []int, load flusher.Load) (*flusher.Report, error) {
+func (s *Store) Flush(ctx context.Context, job flusher.Batch) (*flusher.Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return nil, flushError(tbl, err)
+		return nil, flushError(job.Table, err)
 	}
 	defer conn.Release()
-	report, err := s.flush(ctx, conn.Conn(), tbl, partitions, load)
-	return report, flushError(tbl, err)
+	report, err := s.flush(ctx, conn.Conn(), job)
+	return report, flushError(job.Table, err)
 }
 
-func (s *Store) flush(ctx context.Context, conn *pgx.Conn, tbl string, partitions []int, load flusher.Load) (*flusher.Report, error) {
-	tx, claims, err := begin(ctx, conn, tbl, partitions)
+func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*flusher.Report, error) {
+	tx, claims, err := begin(ctx, conn, job.Table, job.Partitions)
 	if err != nil {
 		return nil, err
 	}
@@ -72,14 +72,14 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, tbl string, partition
 	if len(claims) == 0 {
 		return report, nil
 	}
-	if report.Parts, err = load(ctx, claims); err != nil {
+	if report.Parts, err = job.Load(ctx, claims); err != nil {
 		return nil, err
 	}
-	t := s.lookup(tbl)
+	t := s.lookup(job.Table)
 	if t == nil || t.Unusable != "" {
-		return nil, &FlushError{Table: tbl, halted: true, err: unusable(t)}
+		return nil, &FlushError{Table: job.Table, halted: true, err: unusable(t)}
 	}
-	b := &batch{conn: conn, table: t, parts: report.Parts}
+	b := &batch{conn: conn, table: t, parts: report.Parts, orphan: s.orphans(job)}
 	if err := b.write(ctx); err != nil {
 		return nil, err
 	}

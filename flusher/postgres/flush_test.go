@@ -68,7 +68,9 @@ func give(columns string, lines ...string) flusher.Load {
 }
 
 func (b *flushBundle) flush(load flusher.Load, partitions ...int) (*flusher.Report, error) {
-	return b.Flush(context.Background(), "t", partitions, load)
+	return b.Flush(context.Background(), flusher.Batch{
+		Table: "t", Partitions: partitions, Load: load, Orphan: func(context.Context, string) error { return nil },
+	})
 }
 
 func (b *flushBundle) count(sql string, args ...any) (n int) {
@@ -286,4 +288,26 @@ func TestLineOf(t *testing.T) {
 		require.Equal(t, want, n, where)
 		require.Equal(t, want > 0, ok)
 	}
+}
+
+// A row whose parent is not there yet puts its batch off, when it is told to.
+func TestOrphansAreAskedFor(t *testing.T) {
+	t.Parallel()
+	b := setupFlush(t, `create schema other; create table other.parent (id int primary key);
+		create table t (id int primary key, parent int references other.parent)`, 1)
+	var asked []string
+	wait := errors.New("wait")
+	_, err := b.Flush(t.Context(), flusher.Batch{
+		Table: "t", Partitions: []int{0}, Load: give("id,parent", "1,1", "2,2", `3,\N`),
+		Orphan: func(_ context.Context, parent string) error { asked = append(asked, parent); return wait },
+	})
+	require.ErrorIs(t, err, wait)
+	require.Equal(t, []string{"other.parent"}, asked)
+	require.Zero(t, b.count(`select count(*) from headpond.dead_letters`))
+	_, err = b.pool.Exec(t.Context(), `insert into other.parent values (1)`)
+	require.NoError(t, err)
+	r, err := b.flush(give("id,parent", "1,1", "2,2", `3,\N`), 0)
+	require.NoError(t, err)
+	require.Len(t, r.Dead[r.Parts[0].Place], 1)
+	require.Equal(t, 2, b.count(`select count(*) from t`))
 }

@@ -30,6 +30,9 @@ func (r *run) try(ctx context.Context, from, to int) error {
 	if c != rowError {
 		return err
 	}
+	if err := r.b.orphan(ctx, pg); err != nil {
+		return err
+	}
 	if err := r.b.exec(ctx, "rollback to savepoint headpond"); err != nil {
 		return err
 	}
