@@ -119,32 +119,50 @@ func (b *Buffer) OpenPlaces(ctx context.Context, places []Place) error {
 	for _, p := range b.places {
 		known[p] = true
 	}
+	var fresh []Place
 	for _, p := range places {
 		if !known[p] {
-			b.places = append(b.places, p)
+			fresh = append(fresh, p)
 		}
 	}
+	first := len(b.places) == 0
+	b.places = append(b.places, fresh...)
 	b.mu.Unlock()
-	return b.shake(ctx)
+	if first {
+		return b.shake(ctx)
+	}
+	// The append script stays as it is: were Redis another run, it would be
+	// missing, and the next write would open every place.
+	b.handshake.Lock()
+	defer b.handshake.Unlock()
+	return b.open(ctx, fresh)
 }
 
 // shake is the handshake: it compares Redis with the watermarks, opens a new
-// epoch where Redis is behind, and then loads the scripts.
+// epoch where Redis is behind, and then loads the append script.
 func (b *Buffer) shake(ctx context.Context) error {
 	b.handshake.Lock()
 	defer b.handshake.Unlock()
 	b.mu.Lock()
 	places := append([]Place(nil), b.places...)
 	b.mu.Unlock()
-
-	if err := loadScripts(ctx, b.rdb, openScript, readScript, fillScript, settleScript); err != nil {
-		return unavailable("handshake", err)
-	}
-	if err := b.wms.Hold(ctx, places, func(p Place, wm table.ID) error { return b.openPlace(ctx, p, wm) }); err != nil {
-		return fmt.Errorf("handshake with Postgres: %w", err)
+	if err := b.open(ctx, places); err != nil {
+		return err
 	}
 	if err := loadScripts(ctx, b.rdb, appendScript); err != nil {
 		return unavailable("handshake", err)
+	}
+	return nil
+}
+
+// open opens places while their watermarks are held still.
+func (b *Buffer) open(ctx context.Context, places []Place) error {
+	if err := loadScripts(ctx, b.rdb, openScript, readScript, fillScript, settleScript); err != nil {
+		return unavailable("handshake", err)
+	}
+	err := b.wms.Hold(ctx, places, func(p Place, wm table.ID) error { return b.openPlace(ctx, p, wm) })
+	if err != nil {
+		return fmt.Errorf("handshake with Postgres: %w", err)
 	}
 	return nil
 }

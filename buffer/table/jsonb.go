@@ -120,34 +120,36 @@ func (n *normaliser) object(dst []byte) ([]byte, error) {
 	if n.take('}') {
 		return append(dst, '}'), nil
 	}
-	var room [16]member
-	list := members{base: len(dst), list: room[:0]}
-	for {
+	base, before, ordered := len(dst), len(dst), true
+	for beforeEnd := base; ; dst = append(dst, ',', ' ') {
 		n.space()
-		m := member{start: len(dst)}
 		if n.at >= len(n.src) || n.src[n.at] != '"' {
 			return dst, errNotJSON
 		}
+		start := len(dst)
 		var err error
 		if dst, err = n.str(dst); err != nil {
 			return dst, err
 		}
-		m.keyEnd = len(dst)
+		if start > base && ordered {
+			ordered = compareKeys(keyName(dst[before:beforeEnd]), keyName(dst[start:])) < 0
+		}
+		before, beforeEnd = start, len(dst)
 		if !n.take(':') {
 			return dst, errNotJSON
 		}
 		if dst, err = n.value(append(dst, ':', ' ')); err != nil {
 			return dst, err
 		}
-		m.end = len(dst)
-		list.add(dst, m)
 		if n.take('}') {
-			return append(list.sorted(dst), '}'), nil
+			if !ordered {
+				dst = sortMembers(dst, base)
+			}
+			return append(dst, '}'), nil
 		}
 		if !n.take(',') {
 			return dst, errNotJSON
 		}
-		dst = append(dst, ',', ' ')
 	}
 }
 
@@ -211,40 +213,6 @@ func isNumberByte(c byte) bool {
 	return isDigit(c) || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E'
 }
 
-// member is where one key and its value lie in dst.
-type member struct {
-	start, keyEnd, end int
-	key                []byte // unescaped; nil when it lies in dst as it is
-}
-
-// members of one object, from base on in dst.
-type members struct {
-	base     int
-	list     []member
-	disorder bool
-}
-
-func (l *members) add(dst []byte, m member) {
-	quoted := dst[m.start:m.keyEnd]
-	if bytes.IndexByte(quoted, '\\') >= 0 {
-		// An escape that cannot be read is only possible in lenient mode: sort by its text.
-		if key, err := unquote(quoted); err == nil {
-			m.key = key
-		}
-	}
-	if k := len(l.list); k > 0 && compareKeys(l.list[k-1].name(dst), m.name(dst)) >= 0 {
-		l.disorder = true
-	}
-	l.list = append(l.list, m)
-}
-
-func (m *member) name(dst []byte) []byte {
-	if m.key != nil {
-		return m.key
-	}
-	return dst[m.start+1 : m.keyEnd-1]
-}
-
 // compareKeys orders as jsonb does: the shorter first.
 func compareKeys(a, b []byte) int {
 	if len(a) != len(b) {
@@ -253,29 +221,56 @@ func compareKeys(a, b []byte) int {
 	return bytes.Compare(a, b)
 }
 
-// sorted puts the members into jsonb's order.
-func (l *members) sorted(dst []byte) []byte {
-	if !l.disorder {
-		return dst
+// keyName is the key that a string stands for. An escape that cannot be read
+// is only possible in lenient mode: it then counts as it is written.
+func keyName(quoted []byte) []byte {
+	if name, err := unquote(quoted); err == nil {
+		return name
 	}
-	old := slices.Clone(dst[l.base:])
-	name := func(m *member) []byte {
-		if m.key != nil {
-			return m.key
-		}
-		return old[m.start+1-l.base : m.keyEnd-1-l.base]
-	}
-	slices.SortStableFunc(l.list, func(a, b member) int { return compareKeys(name(&a), name(&b)) })
-	dst = dst[:l.base]
-	for i := range l.list {
-		m := &l.list[i]
-		if i+1 < len(l.list) && bytes.Equal(name(m), name(&l.list[i+1])) {
+	return quoted[1 : len(quoted)-1]
+}
+
+// member is one key and its value; text is both as they are printed.
+type member struct{ key, text []byte }
+
+func compareMembers(a, b member) int { return compareKeys(a.key, b.key) }
+
+// sortMembers puts the members of the object that begins at base, which are in
+// jsonb's form already, into jsonb's order.
+func sortMembers(dst []byte, base int) []byte {
+	end := len(dst)
+	dst = append(dst, dst[base:]...) // a copy to read from, behind what is written
+	var room [16]member
+	list := splitMembers(room[:0], dst[end:])
+	slices.SortStableFunc(list, compareMembers)
+	out := dst[:base]
+	for i, m := range list {
+		if i+1 < len(list) && bytes.Equal(m.key, list[i+1].key) {
 			continue // the last one wins
 		}
-		if len(dst) > l.base {
-			dst = append(dst, ',', ' ')
+		if len(out) > base {
+			out = append(out, ',', ' ')
 		}
-		dst = append(dst, old[m.start-l.base:m.end-l.base]...)
+		out = append(out, m.text...)
 	}
-	return dst
+	return out
+}
+
+func splitMembers(list []member, s []byte) []member {
+	n := normaliser{src: s}
+	for {
+		start := n.at
+		key, err := n.skip()
+		if err != nil || !n.take(':') {
+			return list
+		}
+		if _, err = n.skip(); err != nil {
+			return list
+		}
+		list = append(list, member{keyName(key), s[start:n.at]})
+		if !n.take(',') {
+			return list
+		}
+		n.space()
+	}
 }

@@ -62,6 +62,7 @@ type app struct {
 
 func newApp(ctx context.Context, s settings) (*app, error) {
 	a := &app{settings: s}
+	redis.SetLogger(driverLog{s.log})
 	var err error
 	if a.rdb, err = buffer.Open(s.redisURL); err != nil {
 		return nil, usage(err)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"time"
@@ -22,6 +24,15 @@ func newLog(level string) *slog.Logger {
 		}))
 	}
 	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: l}))
+}
+
+// driverLog takes what go-redis says of its connections: what matters of it
+// comes back as an error, and is said once by who made the call.
+type driverLog struct{ log *slog.Logger }
+
+// Printf implements the driver's logging interface.
+func (d driverLog) Printf(ctx context.Context, format string, v ...any) {
+	d.log.DebugContext(ctx, fmt.Sprintf(format, v...), "from", "go-redis")
 }
 
 func logFlag() cli.Flag {
