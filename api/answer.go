@@ -31,7 +31,7 @@ func (s *Server) answerOne(c echo.Context, sv *Served, in *incoming, w *written,
 	h.Set("Headpond-Durability", level)
 	h.Set("ETag", etag(sv.Table, row.cells))
 	if sv.Table.HasKey() {
-		h.Set("Location", "/v1/"+pathSegment(sv.Target.Table)+"/"+sv.Table.PathKey(row.cells))
+		h.Set("Location", "/v1/"+pathSegment(sv.Target.Table)+"/"+notReserved(sv.Table.PathKey(row.cells)))
 	}
 	status := statusOf(true, w.committed)
 	if prefer.Return == "minimal" {

@@ -21,9 +21,11 @@ const (
 
 // readFormat looks at the media type and the encoding.
 func readFormat(h http.Header) (format, error) {
-	if enc := strings.TrimSpace(h.Get("Content-Encoding")); enc != "" && !strings.EqualFold(enc, "identity") {
-		return 0, fault(codeUnsupportedEncoding, "The content encoding %q is not supported.", clip(enc)).
-			header("Accept-Encoding", "identity")
+	for _, enc := range h.Values("Content-Encoding") {
+		if enc = strings.TrimSpace(enc); enc != "" && !strings.EqualFold(enc, "identity") {
+			return 0, fault(codeUnsupportedEncoding, "The content encoding %q is not supported.", clip(enc)).
+				header("Accept-Encoding", "identity")
+		}
 	}
 	kind, params, err := mime.ParseMediaType(h.Get("Content-Type"))
 	if charset := params["charset"]; err == nil && (charset == "" || strings.EqualFold(charset, "utf-8")) {

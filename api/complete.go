@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -72,7 +73,11 @@ func storeUnavailable(err error, detail string) error {
 func (s *Server) defaults(ctx context.Context, in *incoming, now time.Time) error {
 	for i := range in.rows {
 		if row := &in.rows[i]; len(row.errs) == 0 {
-			row.fail(in.t.MissingRequired(row.cells)...)
+			for _, e := range in.t.MissingRequired(row.cells) {
+				if c, _ := in.t.Column(e.Column); !isMadeKey(in.t, c) {
+					row.fail(e)
+				}
+			}
 		}
 	}
 	for c := range in.t.Columns {
@@ -81,9 +86,10 @@ func (s *Server) defaults(ctx context.Context, in *incoming, now time.Time) erro
 			continue
 		}
 		var missing []*table.Cell
+		var owners []*inRow
 		for i := range in.rows {
 			if row := &in.rows[i]; len(row.errs) == 0 && row.cells[c].State == table.Missing {
-				missing = append(missing, &row.cells[c])
+				missing, owners = append(missing, &row.cells[c]), append(owners, row)
 			}
 		}
 		if len(missing) == 0 || isMadeKey(in.t, c) {
@@ -91,6 +97,28 @@ func (s *Server) defaults(ctx context.Context, in *incoming, now time.Time) erro
 		}
 		if err := s.fill(ctx, column, missing, now); err != nil {
 			return err
+		}
+		for i, row := range owners {
+			if column.NotNull && missing[i].State == table.Null {
+				row.errs = append(row.errs, rowFault{column.Name, "null_not_allowed", "The default of column " + column.Name + " is null, which the column must not be."})
+			}
+		}
+	}
+	return nil
+}
+
+// generate computes the generated columns, for an answer that shows the rows.
+// It costs a round trip for each row, and is done before anything is sent: so
+// that an answer that cannot be made is one to a write that was not applied.
+func (s *Server) generate(ctx context.Context, in *incoming) error {
+	if len(in.t.Stored()) == len(in.t.Columns) {
+		return nil
+	}
+	for i := range in.rows {
+		if row := &in.rows[i]; len(row.errs) == 0 {
+			if err := s.edge.Generate(ctx, in.t, row.cells); err != nil {
+				return storeUnavailable(err, "Postgres must compute a column for return=representation, and cannot be asked now.")
+			}
 		}
 	}
 	return nil
@@ -127,7 +155,11 @@ func (s *Server) fill(ctx context.Context, column *table.Column, missing []*tabl
 		fillAll(missing, table.Cell{State: table.Set, Text: text})
 	case table.DefaultUUID:
 		for _, m := range missing {
-			*m = table.Cell{State: table.Set, Text: []byte(uuid.NewString())}
+			id, err := uuid.NewRandomFromReader(s.ids)
+			if err != nil {
+				return fmt.Errorf("make uuid column=%s: %w", column.Name, err)
+			}
+			*m = table.Cell{State: table.Set, Text: []byte(id.String())}
 		}
 	case table.DefaultSequence:
 		ids, err := s.edge.NextValues(ctx, column, len(missing))
@@ -178,7 +210,7 @@ func (s *Server) keys(sv *Served, in *incoming) error {
 			if row.cells[k].State != table.Missing {
 				continue
 			}
-			id, err := steeredUUID(steer, target.Partitions)
+			id, err := s.ids.steeredUUID(steer, target.Partitions)
 			if err != nil {
 				return err
 			}

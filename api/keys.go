@@ -1,8 +1,12 @@
 package api
 
 import (
+	"bufio"
+	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"io"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -12,11 +16,27 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
+// random gives random bytes, read in blocks: one system call for many ids. The
+// pool of package uuid would do, but turning it on is a race with everybody
+// who makes an id. Safe for concurrent use.
+type random struct {
+	mu   sync.Mutex // guards from
+	from *bufio.Reader
+}
+
+func newRandom() *random { return &random{from: bufio.NewReaderSize(rand.Reader, 1024)} }
+
+func (r *random) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return io.ReadFull(r.from, p)
+}
+
 // steeredUUID makes a UUIDv7 (RFC 9562) whose row falls into the given
 // partition: its last 16 bits are counted up until it does, which leaves 58
 // random bits beside the milliseconds.
-func steeredUUID(partition, partitions int) ([]byte, error) {
-	id, err := uuid.NewV7()
+func (r *random) steeredUUID(partition, partitions int) ([]byte, error) {
+	id, err := uuid.NewV7FromReader(r)
 	if err != nil {
 		return nil, fmt.Errorf("make key: %w", err)
 	}

@@ -12,6 +12,7 @@ type preferences struct {
 	Return  string // "", minimal, representation, headers-only
 	Strict  *bool  // handling
 	Wait    time.Duration
+	waits   bool
 	applied []string
 }
 
@@ -57,9 +58,13 @@ func (p *preferences) set(name, value string, most time.Duration) bool {
 	}
 	if name == "wait" {
 		n, err := strconv.ParseFloat(value, 64)
-		if err != nil || n < 0 || n > 1e9 {
+		if err != nil || !(n >= 0 && n <= 1e9) { // NaN is neither
 			return false
 		}
+		if p.waits {
+			return true // the first one counts (RFC 7240)
+		}
+		p.waits = true
 		p.Wait = min(time.Duration(n*float64(time.Second)), most)
 		p.applied = append(p.applied, "wait="+value)
 		return true

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -149,6 +150,10 @@ func routing(e *echo.HTTPError) *Problem {
 	return fault(codeInternal, "The request could not be handled.")
 }
 
+// sent marks a request whose rows were perhaps handed to Redis: from then on
+// nobody can say of an unforeseen error that nothing was applied.
+const sent = "sent"
+
 // onError is the one place where errors become HTTP.
 func (s *Server) onError(err error, c echo.Context) {
 	if c.Response().Committed {
@@ -157,7 +162,10 @@ func (s *Server) onError(err error, c echo.Context) {
 	p := problemOf(err)
 	status := p.Code.status()
 	trace := traceID(c.Request())
-	if p.Code == codeInternal {
+	if p.Code == codeInternal && c.Get(sent) != nil {
+		p.Applied = "unknown"
+	}
+	if p.Code == codeInternal && !errors.Is(err, context.Canceled) { // the client is gone: no failure of ours
 		s.log.Error("request failed", "method", c.Request().Method, "path", c.Path(), "trace_id", trace, "error", err)
 	}
 	h := c.Response().Header()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -111,7 +112,9 @@ func (s *Server) parseKey(ctx context.Context, g *reading, raw string) error {
 		for i, k := range g.sv.Table.Key {
 			row[k] = cells[i]
 		}
-		key = g.sv.Table.AppendKey(nil, row)
+		if key = g.sv.Table.AppendKey(nil, row); len(key) > maxKey {
+			return fault("invalid_key", "The key is longer than 1,024 bytes.")
+		}
 	}
 	g.cells, g.key = cells, string(key)
 	g.place = buffer.Place{Table: g.sv.Target.Table, Partition: table.Partition(key, g.sv.Target.Partitions)}
@@ -129,7 +132,7 @@ func (s *Server) lookUp(ctx context.Context, g *reading, onlyCached bool) error 
 		return s.load(ctx, g, "")
 	}
 	// A lease that somebody else holds ends, at the latest, after its time; by
-	// then the row is loaded without one, and not stored.
+	// then, 3 s and 100 tries, the row is loaded without one, and not stored.
 	for try := 0; ; try++ {
 		found, err := s.buffer.Get(ctx, g.place, g.key, !onlyCached)
 		if err != nil {
@@ -144,7 +147,7 @@ func (s *Server) lookUp(ctx context.Context, g *reading, onlyCached bool) error 
 		if found.Lease != "" {
 			return s.load(ctx, g, found.Lease)
 		}
-		if try == 60 {
+		if try == 100 {
 			return s.load(ctx, g, "")
 		}
 		g.status = "fwd=miss; collapsed"
@@ -310,7 +313,9 @@ func selection(t *table.Table, text string) ([]int, error) {
 		if !ok {
 			return nil, fault(codeBadFilter, "select: there is no column %q.", clip(name))
 		}
-		out = append(out, c)
+		if !slices.Contains(out, c) { // a name twice is not JSON that everybody reads
+			out = append(out, c)
+		}
 	}
 	return out, nil
 }

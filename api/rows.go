@@ -114,8 +114,16 @@ func (in *incoming) object(row *inRow) error {
 		return err
 	}
 	row.fail(errs...)
+	if len(arena) > mostDecoded {
+		return fault(codeBodyTooLarge, "The values of the request are larger than %d bytes once they are written out.", mostDecoded).
+			hint("A number such as 1e100000 is a hundred thousand digits.")
+	}
 	return nil
 }
+
+// mostDecoded bounds what a body may grow to: a few bytes such as 1e131071 are
+// many once they are written out.
+const mostDecoded = 64 << 20
 
 // end checks that nothing follows.
 func (in *incoming) end(d *jsontext.Decoder) error {

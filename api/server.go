@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -8,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
 
@@ -25,6 +25,7 @@ type Server struct {
 	local    func() any // the local stack's part of the status, or nil
 	tables   atomic.Pointer[catalog]
 	draining atomic.Bool
+	ids      *random // for keys and defaults
 	books    books
 	echo     *echo.Echo
 }
@@ -44,8 +45,7 @@ func New(limits Limits, d Deps) (*Server, error) {
 	if err := limits.validate(); err != nil {
 		return nil, err
 	}
-	uuid.EnableRandPool() // one system call for many ids
-	s := &Server{limits: limits.withDefaults(), buffer: d.Buffer, edge: d.Edge, ledger: d.Ledger, log: d.Log, local: d.Local}
+	s := &Server{ids: newRandom(), limits: limits.withDefaults(), buffer: d.Buffer, edge: d.Edge, ledger: d.Ledger, log: d.Log, local: d.Local}
 	e := echo.New()
 	s.echo = e
 	e.HideBanner, e.HidePort = true, true
@@ -62,6 +62,8 @@ func New(limits Limits, d Deps) (*Server, error) {
 	e.GET("/v1/receipts/:receipt", s.getReceipt)
 	e.POST("/v1/:table", s.post)
 	e.GET("/v1/:table/_schema", s.getSchema)
+	e.HEAD("/v1/receipts/:receipt", s.getReceipt) // or the row's HEAD would take them
+	e.HEAD("/v1/:table/_schema", s.getSchema)
 	e.GET("/v1/:table/:key", s.getRow)
 	e.HEAD("/v1/:table/:key", s.getRow)
 	e.GET("/admin/v1/status", s.getStatus)
@@ -111,4 +113,15 @@ func rawSegment(r *http.Request, n int) string {
 	return ""
 }
 
-func pathSegment(s string) string { return url.PathEscape(s) }
+// pathSegment encodes a part of a path so that it is not taken for one of the
+// words that have a meaning there.
+func pathSegment(s string) string { return notReserved(url.PathEscape(s)) }
+
+// notReserved takes a part that is encoded. The router compares parts as they
+// were sent, so one escape more sets a table or a key apart.
+func notReserved(part string) string {
+	if part == "receipts" || part == "_schema" {
+		return fmt.Sprintf("%%%02X%s", part[0], part[1:])
+	}
+	return part
+}

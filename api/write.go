@@ -52,6 +52,12 @@ func (s *Server) post(c echo.Context) error {
 	if strict && anyBad(in) {
 		return rejected(in)
 	}
+	if prefer.Return == "representation" {
+		if err := s.generate(r.Context(), in); err != nil {
+			return err
+		}
+	}
+	c.Set(sent, true)
 	w, err := s.append(r.Context(), sv, in, strict, now)
 	if err != nil {
 		return err

@@ -87,8 +87,13 @@ func (b *bench) measure(ctx context.Context, steps []step) error {
 		if err := b.stack.reset(ctx); err != nil {
 			return err
 		}
+		others := watchOthers()
 		if err := s.run(ctx); err != nil {
 			return fmt.Errorf("bench %s: %w", s.title, err)
+		}
+		if b.stack.private() {
+			percent, known := others.share()
+			b.results.disturbed(s.title, percent, known)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()

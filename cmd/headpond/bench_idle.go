@@ -40,14 +40,14 @@ func (b *bench) idleCPU(ctx context.Context) (err error) {
 
 // cpuPercent of a core that a process uses over a time.
 func cpuPercent(ctx context.Context, pid int, over time.Duration) (float64, error) {
-	before, err := cpuTime(pid)
+	before, err := readStat(pid)
 	if err != nil {
 		return 0, err
 	}
 	start := time.Now()
 	pause(ctx, over)
-	after, err := cpuTime(pid)
-	return 100 * (after - before).Seconds() / time.Since(start).Seconds(), err
+	after, err := readStat(pid)
+	return 100 * (after.own - before.own).Seconds() / time.Since(start).Seconds(), err
 }
 
 func (s *benchStack) idleTables(ctx context.Context) error {

@@ -14,24 +14,31 @@ func canReadProc() bool {
 	return err == nil
 }
 
-// cpuTime that a process has used, as proc_pid_stat(5) gives it: in ticks, of
-// which Linux shows every program a hundred a second.
-func cpuTime(pid int) (time.Duration, error) {
+// procStat is what proc_pid_stat(5) says of a process.
+type procStat struct {
+	parent   int
+	own      time.Duration // CPU time
+	children time.Duration // of children that have ended
+}
+
+// The kernel counts for programs in ticks, a hundred a second.
+const procTick = 10 * time.Millisecond
+
+func readStat(pid int) (s procStat, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, fmt.Errorf("read CPU time: %w", err)
+		return s, fmt.Errorf("read CPU time: %w", err)
 	}
 	// The name, in brackets, may hold anything: count from behind it.
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("read CPU time: %q", text)
+	if len(fields) < 15 {
+		return s, fmt.Errorf("read CPU time: %q", text)
 	}
-	user, err1 := strconv.ParseInt(fields[11], 10, 64)
-	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	if err1 != nil || err2 != nil {
-		return 0, fmt.Errorf("read CPU time: %q", text)
+	n := func(i int) time.Duration {
+		v, _ := strconv.ParseInt(fields[i], 10, 64) // the kernel prints numbers here
+		return time.Duration(v)
 	}
-	return time.Duration(user+system) * 10 * time.Millisecond, nil
+	return procStat{parent: int(n(1)), own: (n(11) + n(12)) * procTick, children: (n(13) + n(14)) * procTick}, nil
 }
 
 // processMemory is in MiB.

@@ -59,10 +59,11 @@ type benchReport struct {
 	Machine benchMachine  `json:"machine"`
 	Figures []benchFigure `json:"figures"`
 	Ratios  []benchRatio  `json:"ratios"`
+	Others  []benchNoise  `json:"other_programs"`
 }
 
 func (r *benchResults) report() *benchReport {
-	out := &benchReport{Machine: r.machine, Figures: []benchFigure{}, Ratios: []benchRatio{}}
+	out := &benchReport{Machine: r.machine, Figures: []benchFigure{}, Ratios: []benchRatio{}, Others: r.others}
 	for _, f := range benchFigures {
 		m, ok := r.median(f.key)
 		if !ok {
@@ -128,7 +129,35 @@ func (b *benchReport) print(w io.Writer) error {
 		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Title, digits(x.Value), x.Unit, target, aim, x.Verdict, allDigits(x.Rounds))
 	}
 	_, _ = fmt.Fprintf(t, "\nLatencies count from the intended send time. At 64 connections they are taken at %.0f %% of the peak.\n", 100*pacedShare)
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return b.printNoise(w)
+}
+
+// Below quietPercent the figures stand; above, the run should be repeated on a
+// machine that has nothing else to do. No round is left out for it.
+const quietPercent = 5
+
+func (b *benchReport) printNoise(w io.Writer) error {
+	if len(b.Others) == 0 {
+		return nil
+	}
+	loud, worst := 0, benchNoise{}
+	for _, o := range b.Others {
+		if o.Percent > quietPercent {
+			loud++
+		}
+		if o.Percent >= worst.Percent {
+			worst = o
+		}
+	}
+	_, err := fmt.Fprintf(w, "Other programs took more than %d %% of the machine in %d of %d steps (at most %.0f %%, in %s).\n",
+		quietPercent, loud, len(b.Others), worst.Percent, worst.Step)
+	if err == nil && loud > 0 {
+		_, err = fmt.Fprintln(w, "These figures are DISTURBED: do not quote them.")
+	}
+	return err
 }
 
 // digits prints three of them, or all before the point.

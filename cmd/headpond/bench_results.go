@@ -16,6 +16,14 @@ type benchResults struct {
 	values    map[string][]float64
 	latencies map[string]*hdrhistogram.Histogram // of all rounds together
 	machine   benchMachine
+	others    []benchNoise
+}
+
+// benchNoise is how much of the machine went to other programs during a step,
+// in percent of all cores.
+type benchNoise struct {
+	Step    string  `json:"step"`
+	Percent float64 `json:"percent"`
 }
 
 // benchMachine says what the figures were measured on.
@@ -43,6 +51,12 @@ func (r *benchResults) latency(key string, a *benchAnswer) {
 		r.latencies[key] = newLatency()
 	}
 	r.latencies[key].Merge(a.latency)
+}
+
+func (r *benchResults) disturbed(step string, percent float64, known bool) {
+	if known {
+		r.others = append(r.others, benchNoise{step, percent})
+	}
 }
 
 // quantile of a latency in milliseconds.

@@ -108,7 +108,7 @@ func (s *benchStack) reset(ctx context.Context) error {
 	if _, err := s.pool.Exec(ctx, "checkpoint"); err != nil && s.postgres != nil {
 		return fmt.Errorf("reset: %w", err)
 	}
-	return s.unlink(ctx)
+	return s.delete(ctx)
 }
 
 func (s *benchStack) forget(ctx context.Context, tx pgx.Tx) error {
@@ -120,11 +120,13 @@ func (s *benchStack) forget(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-func (s *benchStack) unlink(ctx context.Context) error {
+// delete frees the memory before it returns. UNLINK frees it in the background,
+// and the next measurement of memory would begin with what is not yet gone.
+func (s *benchStack) delete(ctx context.Context) error {
 	for _, pattern := range []string{"hp:{headpond_bench*", naiveHash, naiveStream} {
 		keys := s.rdb.Scan(ctx, 0, pattern, 10_000).Iterator()
 		for keys.Next(ctx) {
-			if err := s.rdb.Unlink(ctx, keys.Val()).Err(); err != nil {
+			if err := s.rdb.Del(ctx, keys.Val()).Err(); err != nil {
 				return fmt.Errorf("reset: %w", err)
 			}
 		}
@@ -134,6 +136,9 @@ func (s *benchStack) unlink(ctx context.Context) error {
 	}
 	return nil
 }
+
+// private reports whether both servers are ours.
+func (s *benchStack) private() bool { return s.redis != nil && s.postgres != nil }
 
 // stop removes what the bench made on servers of the user, and stops the
 // others.
@@ -145,7 +150,7 @@ func (s *benchStack) stop() error {
 		_, err := s.pool.Exec(ctx, "drop table if exists "+benchTable+", "+benchLogTable+"; drop schema if exists "+idleSchema+" cascade")
 		errs = append(errs, err)
 	} else if s.redis == nil && s.rdb != nil {
-		errs = append(errs, s.unlink(context.Background()))
+		errs = append(errs, s.delete(context.Background()))
 	}
 	if s.pool != nil {
 		s.pool.Close()
