@@ -86,10 +86,9 @@ func (s *Server) defaults(ctx context.Context, in *incoming, now time.Time) erro
 			continue
 		}
 		var missing []*table.Cell
-		var owners []*inRow
 		for i := range in.rows {
 			if row := &in.rows[i]; len(row.errs) == 0 && row.cells[c].State == table.Missing {
-				missing, owners = append(missing, &row.cells[c]), append(owners, row)
+				missing = append(missing, &row.cells[c])
 			}
 		}
 		if len(missing) == 0 || isMadeKey(in.t, c) {
@@ -98,8 +97,8 @@ func (s *Server) defaults(ctx context.Context, in *incoming, now time.Time) erro
 		if err := s.fill(ctx, column, missing, now); err != nil {
 			return err
 		}
-		for i, row := range owners {
-			if column.NotNull && missing[i].State == table.Null {
+		for i := range in.rows {
+			if row := &in.rows[i]; column.NotNull && row.cells[c].State == table.Null && len(row.errs) == 0 {
 				row.errs = append(row.errs, rowFault{column.Name, "null_not_allowed", "The default of column " + column.Name + " is null, which the column must not be."})
 			}
 		}

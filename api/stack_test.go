@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -148,7 +149,7 @@ func (s *stack) openBuffer() {
 	t.Cleanup(func() { _ = s.rdb.Close() }) // a private Redis may be gone
 }
 
-var quiet = slog.New(slog.DiscardHandler)
+var quiet = slog.New(slog.NewTextHandler(os.Stderr,nil))
 
 type noLag struct{}
 

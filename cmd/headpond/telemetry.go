@@ -131,7 +131,7 @@ func (o *observer) flusher(a *app) {
 	rows := o.total("headpond_flush_rows", "Rows committed by this process.", "{row}")
 	failures := o.total("headpond_flush_failures", "Batches that were not committed and are tried again.", "{batch}")
 	dead := o.total("headpond_flush_dead_lettered_rows", "Rows that this process put into the dead letters.", "{row}")
-	halted := o.gauge("headpond_table_halted", "1 while a table waits for its schema to be mended.", "1")
+	halted := o.gauge("headpond_table_halted", "1 while a table waits for its schema to be mended.", "")
 	_, err := o.meter.RegisterCallback(func(_ context.Context, r metric.Observer) error {
 		for name, s := range a.flusher.Stats().Tables {
 			at := metric.WithAttributes(attribute.String("table", name))
