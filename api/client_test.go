@@ -184,3 +184,5 @@ func array(n int, row func(i int) string) string {
 }
 
 func row(format string, args ...any) string { return fmt.Sprintf(format, args...) }
+
+func stringReader(s string) io.Reader { return strings.NewReader(s) }

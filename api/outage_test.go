@@ -37,7 +37,8 @@ func TestRedisDown(t *testing.T) {
 	require.False(t, st.Redis.OK)
 
 	require.NoError(t, r.Restart(t.Context()))
-	require.Equal(t, 200, s.get(s.path("t", "1")).status, "what was acknowledged is there")
+	require.Eventually(t, func() bool { return s.get(s.path("t", "1")).status == 200 }, 10*time.Second, 10*time.Millisecond,
+		"what was acknowledged is there; the driver dials once a second after many failures")
 	s.get(s.path("t", "2")).problem(t, 404, "row_not_found")
 	s.post("t", `{"id":2}`)
 	require.EqualValues(t, 2, s.accepted("t"))
@@ -59,7 +60,8 @@ func TestRedisHangs(t *testing.T) {
 	p := s.do("POST", s.path("t"), `{"id":2}`).problem(t, 504, "outcome_unknown")
 	require.Equal(t, "unknown", p.Applied)
 	require.NotEmpty(t, p.Hint)
-	p = s.do("POST", s.path("t"), `[{"id":3},{"id":4},{"id":5},{"id":6}]`).problem(t, 504, "outcome_unknown")
+	many := lines(4, func(i int) string { return row(`{"id":%d}`, i+3) }) // of several partitions
+	p = s.do("POST", s.path("t"), many, "Content-Type", "application/x-ndjson").problem(t, 504, "outcome_unknown")
 	require.Equal(t, "unknown", p.Applied)
 	resume()
 	s.post("t", `{"id":7}`) // comes after all that was sent before

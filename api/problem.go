@@ -25,6 +25,7 @@ const (
 	codeTableNotUsable      code = "table_not_usable"
 	codeRowNotFound         code = "row_not_found"
 	codeReceiptNotFound     code = "receipt_not_found"
+	codeReceiptGone         code = "receipt_gone"
 	codeNotFound            code = "not_found"
 	codeMethodNotAllowed    code = "method_not_allowed"
 	codeNoPrimaryKey        code = "no_primary_key"
@@ -53,7 +54,7 @@ const (
 
 // statuses maps every code to its HTTP status; what is not listed is 422.
 var statuses = map[code]int{
-	codeTableNotFound: 404, codeRowNotFound: 404, codeReceiptNotFound: 404, codeNotFound: 404,
+	codeTableNotFound: 404, codeRowNotFound: 404, codeReceiptNotFound: 404, codeNotFound: 404, codeReceiptGone: 410,
 	codeMethodNotAllowed: 405, codeRequestTimeout: 408,
 	codeTableNotUsable: 409, codeNoPrimaryKey: 409, codeRowExists: 409,
 	codeInvalidJSON: 400, codeInvalidJSONShape: 400, "invalid_utf8": 400, "invalid_unicode": 400,
@@ -126,7 +127,7 @@ func problemOf(err error) *Problem {
 	case errors.Is(err, buffer.ErrDraining):
 		return fault(codeDraining, "This process is shutting down. Nothing was applied.").header("Retry-After", "1").header("Connection", "close")
 	case errors.Is(err, buffer.ErrUnavailable):
-		return fault(codeBufferUnavailable, "Redis cannot take or give data now. Nothing was applied.").header("Retry-After", "1")
+		return fault(codeBufferUnavailable, "The buffer cannot take or give data now.").header("Retry-After", "1")
 	case errors.Is(err, buffer.ErrOutcomeUnknown):
 		p = fault(codeOutcomeUnknown, "Redis did not answer in time: the write may or may not have been applied.").
 			hint("Repeat the request with the same key; without one, look before you repeat.")
@@ -191,6 +192,7 @@ func (s *Server) onError(err error, c echo.Context) {
 		_ = c.NoContent(status)
 		return
 	}
+	body = append(body, '\n')
 	h.Set(echo.HeaderContentLength, strconv.Itoa(len(body)))
 	c.Response().WriteHeader(status)
 	_, _ = c.Response().Write(body)

@@ -47,7 +47,7 @@ func (s *Server) getReceipt(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if id.After(tails[0].Last) || id.Seq > tails[0].Last.Seq {
+	if id.After(tails[0].Last) {
 		return noReceipt()
 	}
 	if wait > 0 {
@@ -55,7 +55,7 @@ func (s *Server) getReceipt(c echo.Context) error {
 		s.waitSettled(waiting, p, id.Seq)
 		cancel()
 	}
-	out, err := s.receiptState(ctx, p, id)
+	out, err := s.receiptState(ctx, p, id, tails[0].Last)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (s *Server) waitParam(c echo.Context) (time.Duration, error) {
 	return min(d, s.limits.Wait), nil
 }
 
-func (s *Server) receiptState(ctx context.Context, p buffer.Place, id table.ID) (map[string]any, error) {
+func (s *Server) receiptState(ctx context.Context, p buffer.Place, id, last table.ID) (map[string]any, error) {
 	wm, err := s.ledger.Watermark(ctx, p)
 	if err != nil {
 		s.log.Warn("receipt", "error", err)
@@ -103,12 +103,16 @@ func (s *Server) receiptState(ctx context.Context, p buffer.Place, id table.ID) 
 	if err != nil {
 		return nil, err
 	}
+	if gone := id.Epoch < wm.Epoch && life.Epoch != id.Epoch || id.Epoch < last.Epoch && id.After(wm); gone && len(dead) == 0 && accepted.IsZero() {
+		return nil, fault(codeReceiptGone, "This receipt is from before Redis lost data, and it cannot be told any more what became of the write.").
+			hint("Look for the row itself.")
+	}
 	out := map[string]any{"state": "pending"}
 	if !accepted.IsZero() {
 		out["accepted_at"] = accepted.UTC().Format(timeFormat)
 	}
 	end := time.Now()
-	if wm.Seq >= id.Seq {
+	if !id.After(wm) {
 		out["state"] = "committed"
 		end = life.Committed
 		if !end.IsZero() {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -149,7 +148,7 @@ func (s *stack) openBuffer() {
 	t.Cleanup(func() { _ = s.rdb.Close() }) // a private Redis may be gone
 }
 
-var quiet = slog.New(slog.NewTextHandler(os.Stderr,nil))
+var quiet = slog.New(slog.DiscardHandler)
 
 type noLag struct{}
 
@@ -218,6 +217,15 @@ func (s *stack) refresh() {
 		}
 	}
 	s.SetTables(served)
+}
+
+// rename serves a table of the stack under another name. For reading and
+// writing only: the flusher does not know it.
+func (s *stack) rename(tbl, name string) {
+	s.t.Helper()
+	target := &buffer.Target{Table: name, Partitions: 1, Index: true, MaxRows: 1 << 40, MaxBytes: 1 << 40}
+	require.NoError(s.t, s.buf.OpenPlaces(context.Background(), []buffer.Place{{Table: name}}))
+	s.SetTables(map[string]*api.Served{name: {Table: (*s.current.Load())[s.schema+"."+tbl], Target: target, TTL: time.Minute}})
 }
 
 func (s *stack) places(name string) (out []buffer.Place) {

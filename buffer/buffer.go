@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,9 +20,15 @@ import (
 // Watermarks is what the buffer asks of Postgres: to hold the watermark row of
 // a place still while Redis is compared with it.
 type Watermarks interface {
-	// Hold locks the watermark row of each place in turn, creating it when it
-	// is new, and calls open with its id before it lets go.
-	Hold(ctx context.Context, places []Place, open func(Place, table.ID) error) error
+	// Hold locks the watermark row of each place, creating it when it is new,
+	// calls open with it, and stores the epoch that open gives before it lets go.
+	Hold(ctx context.Context, places []Place, open func(Place, Held) (epoch uint64, err error)) error
+}
+
+// Held is a watermark that cannot move now.
+type Held struct {
+	Watermark table.ID
+	Opened    uint64 // highest epoch that was ever opened
 }
 
 // Buffer is the rows that were accepted and are not yet in Postgres, and the
@@ -40,9 +48,9 @@ type Buffer struct {
 	mu     sync.Mutex // guards places; not held while talking to Redis or Postgres
 	places []Place    // all that a handshake must open
 
-	handshake sync.Mutex // one handshake at a time in this process
-	leases    string     // prefix of lease tokens, unique to this process
-	leaseNo   atomic.Uint64
+	shaking sync.Mutex // one handshake at a time in this process
+	leases  string     // prefix of lease tokens, unique to this process
+	leaseNo atomic.Uint64
 }
 
 // Open connects to Redis. url is a redis:// or rediss:// URL; several nodes of
@@ -119,38 +127,45 @@ func (b *Buffer) OpenPlaces(ctx context.Context, places []Place) error {
 	for _, p := range b.places {
 		known[p] = true
 	}
+	b.mu.Unlock()
 	var fresh []Place
 	for _, p := range places {
 		if !known[p] {
 			fresh = append(fresh, p)
 		}
 	}
-	first := len(b.places) == 0
-	b.places = append(b.places, fresh...)
-	b.mu.Unlock()
-	if first {
-		return b.shake(ctx)
-	}
-	// The append script stays as it is: were Redis another run, it would be
-	// missing, and the next write would open every place.
-	b.handshake.Lock()
-	defer b.handshake.Unlock()
-	return b.open(ctx, fresh)
+	// Once the append script is loaded it stays as it is: were Redis another
+	// run, it would be missing, and the next write would open every place.
+	return b.handshake(ctx, fresh, len(known) == 0)
 }
 
-// shake is the handshake: it compares Redis with the watermarks, opens a new
-// epoch where Redis is behind, and then loads the append script.
+// shake is the handshake with a Redis that may be another run: every place is
+// compared with its watermark, and only then writers get their script back.
 func (b *Buffer) shake(ctx context.Context) error {
-	b.handshake.Lock()
-	defer b.handshake.Unlock()
 	b.mu.Lock()
 	places := append([]Place(nil), b.places...)
 	b.mu.Unlock()
+	return b.handshake(ctx, places, true)
+}
+
+// handshake opens places, and remembers them once they are open.
+func (b *Buffer) handshake(ctx context.Context, places []Place, unfence bool) error {
+	b.shaking.Lock()
+	defer b.shaking.Unlock()
 	if err := b.open(ctx, places); err != nil {
 		return err
 	}
-	if err := loadScripts(ctx, b.rdb, appendScript); err != nil {
-		return unavailable("handshake", err)
+	if unfence {
+		if err := loadScripts(ctx, b.rdb, appendScript); err != nil {
+			return unavailable("handshake", err)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range places {
+		if !slices.Contains(b.places, p) {
+			b.places = append(b.places, p)
+		}
 	}
 	return nil
 }
@@ -160,23 +175,28 @@ func (b *Buffer) open(ctx context.Context, places []Place) error {
 	if err := loadScripts(ctx, b.rdb, openScript, readScript, fillScript, settleScript); err != nil {
 		return unavailable("handshake", err)
 	}
-	err := b.wms.Hold(ctx, places, func(p Place, wm table.ID) error { return b.openPlace(ctx, p, wm) })
+	err := b.wms.Hold(ctx, places, func(p Place, h Held) (uint64, error) { return b.openPlace(ctx, p, h) })
 	if err != nil {
 		return fmt.Errorf("handshake with Postgres: %w", err)
 	}
 	return nil
 }
 
-func (b *Buffer) openPlace(ctx context.Context, p Place, wm table.ID) error {
-	got, err := b.rdb.EvalSha(ctx, openScript.sha, []string{p.log(), p.meta()}, p.prefix(), wm.Epoch, wm.Seq).StringSlice()
+func (b *Buffer) openPlace(ctx context.Context, p Place, h Held) (uint64, error) {
+	got, err := b.rdb.EvalSha(ctx, openScript.sha, []string{p.log(), p.meta()},
+		p.prefix(), h.Watermark.Epoch, h.Watermark.Seq, h.Opened).StringSlice()
 	if err != nil {
-		return unavailable("open partition="+p.String(), err)
+		return 0, unavailable("open partition="+p.String(), err)
 	}
-	if got[2] == "1" && wm.Epoch > 0 {
-		b.log.Warn("Redis was behind Postgres: a new epoch was opened",
-			"partition", p.String(), "epoch", got[0], "seq", got[1], "watermark", wm.String())
+	epoch, err := strconv.ParseUint(got[0], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("open partition=%s: %w", p, err)
 	}
-	return nil
+	if got[2] == "1" && h.Opened > 0 {
+		b.log.Warn("Redis had lost this partition or gone back: a new epoch was opened; accepted rows that were not in Postgres yet may be lost",
+			"partition", p.String(), "epoch", epoch, "seq", got[1], "watermark", h.Watermark.String())
+	}
+	return epoch, nil
 }
 
 // Ping reports whether Redis answers.

@@ -2,6 +2,7 @@ package buffer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -24,17 +25,25 @@ func TestMain(m *testing.M) {
 
 // watermarks stands in for Postgres: it only remembers.
 type watermarks struct {
-	mu  sync.Mutex
-	ids map[buffer.Place]table.ID
+	mu   sync.Mutex
+	fail error
+	ids  map[buffer.Place]buffer.Held
 }
 
-func (w *watermarks) Hold(_ context.Context, places []buffer.Place, open func(buffer.Place, table.ID) error) error {
+func (w *watermarks) Hold(_ context.Context, places []buffer.Place, open func(buffer.Place, buffer.Held) (uint64, error)) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.fail != nil {
+		return w.fail
+	}
 	for _, p := range places {
-		if err := open(p, w.ids[p]); err != nil {
+		h := w.ids[p]
+		epoch, err := open(p, h)
+		if err != nil {
 			return err
 		}
+		h.Opened = epoch
+		w.ids[p] = h
 	}
 	return nil
 }
@@ -42,7 +51,9 @@ func (w *watermarks) Hold(_ context.Context, places []buffer.Place, open func(bu
 func (w *watermarks) set(p buffer.Place, id table.ID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ids[p] = id
+	h := w.ids[p]
+	h.Watermark = id
+	w.ids[p] = h
 }
 
 type bundle struct {
@@ -63,7 +74,7 @@ func setupOn(t *testing.T, url string) *bundle {
 	t.Helper()
 	rdb, err := buffer.Open(url)
 	require.NoError(t, err)
-	wms := &watermarks{ids: make(map[buffer.Place]table.ID)}
+	wms := &watermarks{ids: make(map[buffer.Place]buffer.Held)}
 	b, err := buffer.New(buffer.Config{Budget: 3 * time.Second, CallTimeout: time.Second}, rdb, wms, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
@@ -456,4 +467,34 @@ func TestDurabilityIsWhatRedisDoes(t *testing.T) {
 	require.Len(t, b.Durability().Warnings, 1)
 	require.NoError(t, b.rdb.ConfigSet(ctx, "maxmemory-policy", "allkeys-lru").Err())
 	require.ErrorIs(t, b.CheckDurability(ctx), buffer.ErrUnsafeRedis)
+}
+
+// No receipt may be given out twice, even when nothing of the lost epoch was
+// ever committed.
+func TestOpenNeverRepeatsAnEpoch(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := setup(t)
+	target := b.target(1)
+	for epoch := uint64(1); epoch <= 3; epoch++ {
+		c := chunk(target, 0, buffer.ExpectNew, "a")
+		b.append(c)
+		require.Equal(t, table.ID{Epoch: epoch, Seq: 1}, c.Result().First)
+		keys, err := b.rdb.Keys(ctx, "hp:{"+b.table+".0}:*").Result()
+		require.NoError(t, err)
+		require.NoError(t, b.rdb.Del(ctx, keys...).Err())
+	}
+}
+
+func TestOpenPlacesIsTriedAgainAfterAFailure(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := setup(t)
+	b.wms.fail = errors.New("Postgres is away")
+	require.ErrorContains(t, b.OpenPlaces(ctx, []buffer.Place{b.place(0)}), "Postgres is away")
+	b.wms.fail = nil
+	target := b.target(1)
+	c := chunk(target, 0, buffer.ExpectNew, "a")
+	b.append(c)
+	require.NoError(t, c.Result().Err)
 }

@@ -29,9 +29,9 @@ func BenchmarkGroupCommit(b *testing.B) {
 
 type noWatermarks struct{}
 
-func (noWatermarks) Hold(_ context.Context, places []Place, open func(Place, table.ID) error) error {
+func (noWatermarks) Hold(_ context.Context, places []Place, open func(Place, Held) (uint64, error)) error {
 	for _, p := range places {
-		if err := open(p, table.ID{}); err != nil {
+		if _, err := open(p, Held{}); err != nil {
 			return err
 		}
 	}

@@ -183,6 +183,7 @@ func (b *Buffer) Settle(ctx context.Context, all []Settlement) ([]Tail, error) {
 
 // Commit is when a write was picked up, copied and committed.
 type Commit struct {
+	Epoch                     uint64 // of the commit; 0 when it is not known
 	Picked, Copied, Committed time.Time
 }
 
@@ -210,7 +211,8 @@ func (b *Buffer) Life(ctx context.Context, p Place, id table.ID) (accepted time.
 			ms, _ := strconv.ParseInt(s, 10, 64)
 			return time.UnixMilli(ms)
 		}
-		commit = Commit{Picked: at("p"), Copied: at("c"), Committed: at("t")}
+		id, _ := table.ParseID(got[0].ID)
+		commit = Commit{Epoch: id.Epoch, Picked: at("p"), Copied: at("c"), Committed: at("t")}
 	}
 	return accepted, commit, nil
 }

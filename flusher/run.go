@@ -184,7 +184,7 @@ func (f *Flusher) finish(r result) {
 			f.slog.Error("flush", "table", r.job.table.Name, "halted", halts(r.err), "error", r.err)
 		}
 	case before.err != nil:
-		f.slog.Info("flush works again", "table", r.job.table.Name, "trouble_lasted", time.Since(before.since).Round(time.Millisecond))
+		f.slog.Info("flush works again", "table", r.job.table.Name, "trouble_lasted", time.Since(before.since).Round(time.Millisecond).String())
 	}
 }
 

@@ -176,6 +176,7 @@ func (f *Flusher) measure(tbl string, p *Part, report *Report) {
 			})
 			t.Rows += int64(fr.Len())
 		}
+		t.Rows -= int64(len(report.Dead[p.Place]))
 	})
 }
 

@@ -2,13 +2,13 @@
 -- behind Postgres.
 --
 -- KEYS  1 log, 2 meta
--- ARGV  1 prefix  2 epoch  3 seq of the watermark in Postgres
+-- ARGV  1 prefix  2 epoch  3 seq of the watermark in Postgres  4 highest epoch ever opened
 -- gives {epoch, seq, '1' when a new epoch was opened}
 --
 -- The caller holds the partition's watermark row in Postgres locked, so that
 -- the watermark cannot move meanwhile. The new epoch and seq are above both
--- the watermark and the last frame of the log: no frame is ever skipped, and
--- none is read twice.
+-- the watermark and the last frame of the log: no frame is ever skipped, none is
+-- read twice, and no receipt is given out twice.
 local m = redis.call('HMGET', KEYS[2], 'epoch', 'seq', 'gen', 'glo')
 local we, ws = tonumber(ARGV[2]), tonumber(ARGV[3])
 local int = function(n) return string.format('%.0f', n) end
@@ -17,6 +17,7 @@ if m[1] then
   if e > we or (e == we and s >= ws) then return {m[1], m[2], '0'} end
   we = math.max(we, e)
 end
+we = math.max(we, tonumber(ARGV[4]))
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 if last then
   local e, s = string.match(last[1], '^(%d+)%-(%d+)$')

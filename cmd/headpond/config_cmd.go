@@ -7,6 +7,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/urfave/cli/v3"
 
+	"github.com/headpond/headpond/flusher"
 	"github.com/headpond/headpond/migrations"
 )
 
@@ -33,6 +34,8 @@ func printConfig(_ context.Context, c *cli.Command) error {
 		return usage(err)
 	}
 	cfg.Defaults = cfg.table("")
+	cfg.Flusher.Workers = or(cfg.Flusher.Workers, flusher.DefaultWorkers)
+	cfg.Flusher.Drain = or(cfg.Flusher.Drain, flusher.DefaultDrain)
 	for name := range cfg.Tables {
 		cfg.Tables[name] = cfg.table(name)
 	}

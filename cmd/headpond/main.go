@@ -30,7 +30,9 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) int {
-	err := command().Run(ctx, args)
+	c := command()
+	strict(c)
+	err := c.Run(ctx, args)
 	var exit cli.ExitCoder
 	switch {
 	case err == nil:
@@ -56,6 +58,23 @@ func command() *cli.Command {
 		Commands: []*cli.Command{
 			upCommand(), serveCommand(), migrateCommand(), statusCommand(), benchCommand(), configCommand(), versionCommand(),
 		},
+	}
+}
+
+// strict makes unknown flags and commands, of every sub-command too, end with
+// exitUsage.
+func strict(c *cli.Command) {
+	c.OnUsageError = func(_ context.Context, _ *cli.Command, err error, _ bool) error { return usage(err) }
+	if len(c.Commands) > 0 && c.Action == nil {
+		c.Action = func(_ context.Context, c *cli.Command) error {
+			if name := c.Args().First(); name != "" {
+				return usage(fmt.Errorf("there is no command %q; see %s --help", name, c.FullName()))
+			}
+			return cli.ShowSubcommandHelp(c)
+		}
+	}
+	for _, sub := range c.Commands {
+		strict(sub)
 	}
 }
 

@@ -45,7 +45,7 @@ const settings = `
 // any number of workers in any number of processes share the work; the lock
 // goes with the connection, so a dead worker holds nothing.
 const claim = `
-	select table_name, partition, epoch, seq from headpond.watermarks
+	select table_name, partition, epoch, seq, opened from headpond.watermarks
 	where table_name = $1 and partition = any ($2)
 	order by partition for update skip locked`
 

@@ -42,7 +42,7 @@ func setupFlush(t *testing.T, ddl string, partitions int) *flushBundle {
 	for p := range partitions {
 		places = append(places, buffer.Place{Table: "t", Partition: p})
 	}
-	require.NoError(t, b.wms.Hold(t.Context(), places, func(buffer.Place, table.ID) error { return nil }))
+	require.NoError(t, b.wms.Hold(t.Context(), places, func(buffer.Place, buffer.Held) (uint64, error) { return 1, nil }))
 	return b
 }
 

@@ -20,48 +20,73 @@ func NewWatermarks(pool *pgxpool.Pool) *Watermarks { return &Watermarks{pool: po
 
 // Hold creates the rows that are missing, locks all of them in one
 // transaction, and calls open with each: while it runs, nobody can move them.
-func (w *Watermarks) Hold(ctx context.Context, places []buffer.Place, open func(buffer.Place, table.ID) error) error {
+// The epochs that open gives are stored.
+func (w *Watermarks) Hold(ctx context.Context, places []buffer.Place, open func(buffer.Place, buffer.Held) (uint64, error)) error {
 	if len(places) == 0 {
 		return nil
 	}
-	names, parts := columns(places)
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `
-			insert into headpond.watermarks (table_name, partition, epoch, seq)
-			select t, p, 0, 0 from unnest($1::text[], $2::int[]) as x (t, p) order by t, p
-			on conflict do nothing`, names, parts)
+		held, err := lock(ctx, tx, places)
 		if err != nil {
-			return fmt.Errorf("create watermarks: %w", err)
+			return err
 		}
-		rows, err := tx.Query(ctx, `
-			select w.table_name, w.partition, w.epoch, w.seq
-			from headpond.watermarks w
-			join unnest($1::text[], $2::int[]) as x (t, p) on w.table_name = x.t and w.partition = x.p
-			order by w.table_name, w.partition for update of w`, names, parts)
-		if err != nil {
-			return fmt.Errorf("lock watermarks: %w", err)
-		}
-		held, err := pgx.CollectRows(rows, scanWatermark)
-		if err != nil {
-			return fmt.Errorf("lock watermarks: %w", err)
-		}
+		var moved []buffer.Place
+		var epochs []int64
 		for _, h := range held {
-			if err := open(h.place, h.id); err != nil {
+			epoch, err := open(h.place, buffer.Held{Watermark: h.id, Opened: h.opened})
+			if err != nil {
 				return err
 			}
+			if epoch > h.opened {
+				moved, epochs = append(moved, h.place), append(epochs, int64(epoch)) //nolint:gosec // below 2^53
+			}
+		}
+		names, parts := columns(moved)
+		_, err = tx.Exec(ctx, `
+			update headpond.watermarks w set opened = x.opened
+			from unnest($1::text[], $2::int[], $3::bigint[]) as x (t, p, opened)
+			where w.table_name = x.t and w.partition = x.p`, names, parts, epochs)
+		if err != nil {
+			return fmt.Errorf("store opened epochs: %w", err)
 		}
 		return nil
 	})
 }
 
+func lock(ctx context.Context, tx pgx.Tx, places []buffer.Place) ([]watermark, error) {
+	names, parts := columns(places)
+	_, err := tx.Exec(ctx, `
+		insert into headpond.watermarks (table_name, partition, epoch, seq)
+		select t, p, 0, 0 from unnest($1::text[], $2::int[]) as x (t, p) order by t, p
+		on conflict do nothing`, names, parts)
+	if err != nil {
+		return nil, fmt.Errorf("create watermarks: %w", err)
+	}
+	rows, err := tx.Query(ctx, `
+		select w.table_name, w.partition, w.epoch, w.seq, w.opened
+		from headpond.watermarks w
+		join unnest($1::text[], $2::int[]) as x (t, p) on w.table_name = x.t and w.partition = x.p
+		order by w.table_name, w.partition for update of w`, names, parts)
+	if err != nil {
+		return nil, fmt.Errorf("lock watermarks: %w", err)
+	}
+	held, err := pgx.CollectRows(rows, scanWatermark)
+	if err != nil {
+		return nil, fmt.Errorf("lock watermarks: %w", err)
+	}
+	return held, nil
+}
+
 type watermark struct {
-	place buffer.Place
-	id    table.ID
+	place  buffer.Place
+	id     table.ID
+	opened uint64
 }
 
 func scanWatermark(row pgx.CollectableRow) (w watermark, err error) {
-	var epoch, seq int64
-	err = row.Scan(&w.place.Table, &w.place.Partition, &epoch, &seq)
+	var epoch, seq, opened int64
+	err = row.Scan(&w.place.Table, &w.place.Partition, &epoch, &seq, &opened)
+	w.opened = uint64(opened)                               //nolint:gosec // never negative
 	w.id = table.ID{Epoch: uint64(epoch), Seq: uint64(seq)} //nolint:gosec // never negative
 	return w, err
 }

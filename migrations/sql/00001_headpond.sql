@@ -12,6 +12,7 @@ create table headpond.watermarks (
     partition  int         not null,
     epoch      bigint      not null,
     seq        bigint      not null,
+    opened     bigint      not null default 0,
     committed  bigint      not null default 0,
     coalesced  bigint      not null default 0,
     dead       bigint      not null default 0,
@@ -28,6 +29,7 @@ comment on column headpond.watermarks.table_name is 'The table as it is named in
 comment on column headpond.watermarks.partition is 'Partition of the buffer, 0 and up.';
 comment on column headpond.watermarks.epoch is 'Life of the buffer''s log: one more each time Redis has lost data.';
 comment on column headpond.watermarks.seq is 'Dense number of the last row that is done with; seq = committed + coalesced + dead + lost.';
+comment on column headpond.watermarks.opened is 'The highest epoch that was ever opened in the buffer, so that none is opened twice.';
 comment on column headpond.watermarks.committed is 'Rows written to the table.';
 comment on column headpond.watermarks.coalesced is 'Rows merged into a later one of the same key, and so written with it.';
 comment on column headpond.watermarks.dead is 'Rows that Postgres refused: see headpond.dead_letters.';
@@ -57,7 +59,7 @@ create table headpond.dead_letters (
 );
 
 comment on table headpond.dead_letters is
-    'Rows that were accepted and that Postgres then refused, each with the reason. Mend the cause, then replay them: headpond dead-letters replay.';
+    'Rows that were accepted and that Postgres then refused, each with the reason. Each row is kept exactly as it was accepted.';
 comment on column headpond.dead_letters.id is 'Its name in the API and on the command line.';
 comment on column headpond.dead_letters.table_name is 'The table as it is named in paths.';
 comment on column headpond.dead_letters.partition is 'With epoch and seq: the receipt that the client got.';
