@@ -32,7 +32,7 @@ type benchEvent struct {
 
 // baseline serves an Echo handler that parses the body, does save, and answers
 // 202; and measures it.
-func (b *bench) baseline(ctx context.Context, key string, save func(context.Context, *benchEvent) error) error {
+func (b *bench) baseline(ctx context.Context, key string, save func(context.Context, *benchEvent) error) (int64, error) {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.POST("/v1/:table", func(c echo.Context) error {
@@ -47,25 +47,33 @@ func (b *bench) baseline(ctx context.Context, key string, save func(context.Cont
 	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return 0, fmt.Errorf("listen: %w", err)
 	}
 	srv := &http.Server{Handler: e, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = srv.Serve(listener) }()
 	defer func() { _ = srv.Close() }()
-	_, err = b.peakAndPace(ctx, key, &benchLoad{
+	return b.peakAndPace(ctx, key, &benchLoad{
 		addr: listener.Addr().String(), requests: posts(benchTable, echo.MIMEApplicationJSON, b.rows.single), conns: 64,
 	})
-	return err
+}
+
+// holds checks that a baseline did what it is compared for.
+func holds(what string, answered, rows int64) error {
+	if answered != rows {
+		return fmt.Errorf("%s: %d requests were answered and %d rows are there", what, answered, rows)
+	}
+	return nil
 }
 
 // parseOnly is (a).
 func (b *bench) parseOnly(ctx context.Context) error {
-	return b.baseline(ctx, "a64", func(context.Context, *benchEvent) error { return nil })
+	_, err := b.baseline(ctx, "a64", func(context.Context, *benchEvent) error { return nil })
+	return err
 }
 
 // insertEach is (b). The key is made as Headpond makes it.
 func (b *bench) insertEach(ctx context.Context) error {
-	return b.baseline(ctx, "b64", func(ctx context.Context, e *benchEvent) error {
+	answered, err := b.baseline(ctx, "b64", func(ctx context.Context, e *benchEvent) error {
 		id, err := uuid.NewV7()
 		if err != nil {
 			return err
@@ -74,13 +82,21 @@ func (b *bench) insertEach(ctx context.Context) error {
 			id.String(), e.UserID, e.Kind, e.Amount.String(), string(e.Payload))
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	var rows int64
+	if err := b.stack.pool.QueryRow(ctx, "select count(*) from "+benchTable).Scan(&rows); err != nil {
+		return fmt.Errorf("count rows: %w", err)
+	}
+	return holds("INSERT", answered, rows)
 }
 
 // naiveBehind is (c): what is written first by whoever needs a write-behind.
 // Both commands go in one round trip, and nothing flushes them, which is kind
 // to it.
 func (b *bench) naiveBehind(ctx context.Context) error {
-	return b.baseline(ctx, "c64", func(ctx context.Context, e *benchEvent) error {
+	answered, err := b.baseline(ctx, "c64", func(ctx context.Context, e *benchEvent) error {
 		id, err := uuid.NewV7()
 		if err != nil {
 			return err
@@ -96,6 +112,14 @@ func (b *bench) naiveBehind(ctx context.Context) error {
 		})
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	rows, err := b.stack.rdb.HLen(ctx, naiveHash).Result()
+	if err != nil {
+		return fmt.Errorf("count rows: %w", err)
+	}
+	return holds("HSET and XADD", answered, rows)
 }
 
 // peakAndPace measures the peak of a server in a closed loop, and its latency

@@ -14,7 +14,7 @@ import (
 // benchResults is every figure of a run: one value a round.
 type benchResults struct {
 	values    map[string][]float64
-	latencies map[string]*hdrhistogram.Histogram // of all rounds together
+	latencies map[string][]*hdrhistogram.Histogram
 	machine   benchMachine
 	others    []benchNoise
 }
@@ -41,16 +41,13 @@ type benchMachine struct {
 }
 
 func newBenchResults() *benchResults {
-	return &benchResults{values: make(map[string][]float64), latencies: make(map[string]*hdrhistogram.Histogram)}
+	return &benchResults{values: make(map[string][]float64), latencies: make(map[string][]*hdrhistogram.Histogram)}
 }
 
 func (r *benchResults) add(key string, v float64) { r.values[key] = append(r.values[key], v) }
 
 func (r *benchResults) latency(key string, a *benchAnswer) {
-	if r.latencies[key] == nil {
-		r.latencies[key] = newLatency()
-	}
-	r.latencies[key].Merge(a.latency)
+	r.latencies[key] = append(r.latencies[key], a.latency)
 }
 
 func (r *benchResults) disturbed(step string, percent float64, known bool) {
@@ -59,9 +56,15 @@ func (r *benchResults) disturbed(step string, percent float64, known bool) {
 	}
 }
 
-// quantile of a latency in milliseconds.
+// quantile of a latency in milliseconds: the median of the rounds' quantiles.
+// In a histogram of all rounds together, one bad round would be the p99.
 func (r *benchResults) quantile(key string, q float64) float64 {
-	return float64(r.latencies[key].ValueAtQuantile(q)) / 1000
+	var rounds []float64
+	for _, h := range r.latencies[key] {
+		rounds = append(rounds, float64(h.ValueAtQuantile(q))/1000)
+	}
+	m, _ := median(rounds)
+	return m
 }
 
 // median of the rounds; ok is false when there was none.
