@@ -89,6 +89,25 @@ func TestPreferWait(t *testing.T) {
 	s.do("POST", s.path("t"), `[{"id":401,"v":13},{"id":402,"v":13}]`, "Prefer", "wait=30").problem(t, 422, "invalid_rows")
 }
 
+// TestDeadAmongRefused: rows that Redis refused are not in the log, and the
+// dead letters are still told under the numbers of the request.
+func TestDeadAmongRefused(t *testing.T) {
+	t.Parallel()
+	s := setupWith(t, `create table t (id int primary key, v int check (v <> 13))`, options{partitions: 1})
+	s.post("t", `{"id":1}`)
+	answered := make(chan *answer, 1)
+	go func() {
+		body := "{\"id\":2}\n{\"id\":1}\n{\"id\":3}\n{\"id\":1}\n{\"id\":4,\"v\":13}\n{\"id\":5}\n"
+		answered <- s.do("POST", s.path("t"), body, "Content-Type", "application/x-ndjson", "Prefer", "wait=30")
+	}()
+	require.Eventually(t, func() bool { return s.accepted("t") == 5 }, 10*time.Second, time.Millisecond)
+	s.startFlusher()
+	out := (<-answered).accept(t, 207)
+	require.Equal(t, 3, out.Accepted)
+	require.Equal(t, []int{1, 3, 4}, []int{*out.Errors[0].Index, *out.Errors[1].Index, *out.Errors[2].Index})
+	require.Equal(t, []string{"row_exists", "row_exists", "dead_lettered"}, []string{out.Errors[0].Code, out.Errors[1].Code, out.Errors[2].Code})
+}
+
 // TestManyRows: 202, 207 and 422, for arrays and NDJSON.
 func TestManyRows(t *testing.T) {
 	t.Parallel()

@@ -219,7 +219,7 @@ func TestKeysInPaths(t *testing.T) {
 	}
 }
 
-// TestEmptyPartOfAKey: ” is a value, and not NULL.
+// TestEmptyPartOfAKey: the empty text is a value, and not NULL.
 func TestEmptyPartOfAKey(t *testing.T) {
 	t.Parallel()
 	t.Skip("fails: Type.keyCell of buffer/table gives a nil text for '', which LoadRow sends as NULL")
