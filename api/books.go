@@ -6,12 +6,15 @@ import (
 	"time"
 
 	"github.com/headpond/headpond/buffer"
+	"github.com/headpond/headpond/buffer/table"
 )
 
 // books keeps what was true a little while ago, for rates and for the verdict.
 type books struct {
 	mu      sync.Mutex
 	samples []sample // oldest first, at most keepSamples
+
+	progress map[buffer.Place]buffer.Progress // what Postgres said last; never changed in place
 }
 
 // sample is both sides of the ledger at one moment.
@@ -70,18 +73,14 @@ type partitionLine struct {
 }
 
 // readLines reads both sides: first Postgres, then Redis, so that what is
-// committed is never more than what is accepted. Without Postgres the
-// watermark is the one that Redis heard of last.
+// committed is never more than what is accepted. Without Postgres it
+// is what Postgres said last, and what Redis has heard of since.
 func (s *Server) readLedger(ctx context.Context) (map[string][]partitionLine, error) {
 	tables := s.tables.Load()
 	if tables == nil {
 		return nil, nil
 	}
-	progress, dbErr := s.ledger.Progress(ctx)
-	byPlace := make(map[buffer.Place]buffer.Progress, len(progress))
-	for _, p := range progress {
-		byPlace[p.Place] = p
-	}
+	byPlace, dbErr := s.progress(ctx)
 	var places []buffer.Place
 	for _, name := range tables.names() {
 		sv := (*tables)[name]
@@ -98,10 +97,10 @@ func (s *Server) readLedger(ctx context.Context) (map[string][]partitionLine, er
 	}
 	out := make(map[string][]partitionLine, len(*tables))
 	for _, t := range tails {
-		p, known := byPlace[t.Place]
-		if !known || dbErr != nil {
-			p = buffer.Progress{Place: t.Place, Committed: int64(t.Settled)} //nolint:gosec // below 2^53
-			p.Watermark.Seq = t.Settled
+		p := byPlace[t.Place]
+		if further := int64(t.Settled) - int64(p.Watermark.Seq); dbErr != nil && further > 0 { //nolint:gosec // below 2^53
+			p.Committed += further
+			p.Watermark = table.ID{Epoch: t.Last.Epoch, Seq: t.Settled}
 		}
 		line := partitionLine{
 			Partition: t.Place.Partition, Epoch: t.Last.Epoch, Seq: t.Last.Seq, Watermark: p.Watermark.Seq,
@@ -117,6 +116,22 @@ func (s *Server) readLedger(ctx context.Context) (map[string][]partitionLine, er
 		out[t.Place.Table] = append(out[t.Place.Table], line)
 	}
 	return out, nil
+}
+
+// progress of all partitions, as Postgres says it, or as it said it last.
+func (s *Server) progress(ctx context.Context) (map[buffer.Place]buffer.Progress, error) {
+	all, err := s.ledger.Progress(ctx)
+	s.books.mu.Lock()
+	defer s.books.mu.Unlock()
+	if err != nil {
+		return s.books.progress, err
+	}
+	byPlace := make(map[buffer.Place]buffer.Progress, len(all))
+	for _, p := range all {
+		byPlace[p.Place] = p
+	}
+	s.books.progress = byPlace
+	return byPlace, nil
 }
 
 func totals(lines []partitionLine) (l ledgerLine) {

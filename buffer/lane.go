@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -268,6 +269,7 @@ func (l *lane) dropFailed(k *call, rows []any) bool {
 				c.result.Failed = append(c.result.Failed, c.number(i))
 			}
 		}
+		slices.Sort(c.result.Failed)
 		at += n
 		switch {
 		case len(mine) == 0:

@@ -132,6 +132,8 @@ func (b *Buffer) eval(ctx context.Context, s script, keys []string, args ...any)
 // Known reports which keys are in the index. It is a look, not a promise: a
 // key may come or go a moment later.
 func (b *Buffer) Known(ctx context.Context, p Place, keys []string) ([]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.CallTimeout)
+	defer cancel()
 	known := make([]bool, len(keys))
 	gens, err := b.rdb.HMGet(ctx, p.meta(), "glo", "gen").Result()
 	if err != nil {

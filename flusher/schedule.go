@@ -23,6 +23,7 @@ type partState struct {
 	pending bool
 	running bool
 	again   bool // a notice came while it was running
+	busy    bool // somebody else held it when it was last looked at
 	backlog int64
 	due     time.Time
 }
@@ -40,6 +41,7 @@ type trouble struct {
 const (
 	firstPause = 50 * time.Millisecond
 	mostPause  = 3 * time.Second
+	busyPause  = 20 * time.Millisecond // before a partition that another worker holds is looked at again
 )
 
 func newSchedule() *schedule { return &schedule{tables: make(map[string]*tableState)} }
@@ -76,7 +78,7 @@ func (s *schedule) notice(tbl string, partition int, backlog int64, now time.Tim
 		p.pending = true
 		p.due = now.Add(st.Linger)
 	}
-	if p.backlog >= int64(st.sizer.rows/2) && p.due.After(now) {
+	if p.backlog >= int64(st.sizer.rows/2) && p.due.After(now) && !p.busy {
 		p.due = now // a full batch need not wait
 	}
 }
@@ -176,9 +178,13 @@ func (s *schedule) done(j *job, remains map[int]left, rows int, took time.Durati
 		if known {
 			p.backlog = l.backlog
 		}
+		p.busy = l.busy
 		p.pending = err != nil || p.again || !known || l.busy || l.backlog > 0
 		p.due = now
-		if err == nil && l.backlog < int64(st.sizer.rows/2) {
+		switch {
+		case l.busy: // somebody else has it, and may hold it for long
+			p.due = now.Add(max(st.Linger, busyPause))
+		case err == nil && l.backlog < int64(st.sizer.rows/2):
 			p.due = now.Add(st.Linger)
 		}
 		p.again = false

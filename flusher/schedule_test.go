@@ -155,3 +155,22 @@ func TestSizerFitsTheTarget(t *testing.T) {
 	s.flushed(1, time.Hour)
 	require.Equal(t, minBatch, s.rows, "a small batch says nothing")
 }
+
+// Somebody else may hold a partition for long, and its backlog be large: it is
+// looked at again, but not in a loop.
+func TestScheduleDoesNotSpinOnABusyPartition(t *testing.T) {
+	t.Parallel()
+	s := twoTables()
+	s.set(Table{Name: "a", Partitions: 1, Linger: time.Nanosecond, TargetLag: time.Second})
+	now := epoch
+	s.notice("a", 0, 1_000_000, now)
+	j, _ := s.next(now)
+	require.NotNil(t, j)
+	s.done(j, map[int]left{0: {backlog: 1_000_000, busy: true}}, 0, time.Millisecond, nil, now)
+	s.notice("a", 0, 1_000_000, now) // the sweep
+	j, at := s.next(now)
+	require.Nil(t, j)
+	require.Equal(t, now.Add(busyPause), at)
+	j, _ = s.next(at)
+	require.NotNil(t, j)
+}

@@ -171,7 +171,7 @@ func decodePart(part string) ([]byte, *FieldError) {
 
 // keyCell reads a bare text as a value of the type.
 func (t *Type) keyCell(s []byte) (Cell, *FieldError) {
-	text, err := t.appendKeyText(nil, s)
+	text, err := t.appendKeyText([]byte{}, s) // not nil: an empty text is a value, and nil is NULL to Postgres
 	var bad *FieldError
 	switch {
 	case err == nil:

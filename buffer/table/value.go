@@ -3,6 +3,7 @@ package table
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -177,6 +178,10 @@ func (t *Type) judgeOther(raw []byte) error {
 	switch raw[0] {
 	case '{', '[', 't', 'f':
 		return t.mismatch(raw, "a string")
+	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+		if strings.HasPrefix(t.Name, "interval") {
+			return t.mismatch(raw, "a string") // 5 would be five seconds
+		}
 	case '"':
 		if _, err := unquote(raw); err != nil {
 			return err
