@@ -100,9 +100,13 @@ func (p *Process) Supervise(ctx context.Context) error {
 		if err := p.start(); err != nil {
 			p.log.Error("could not be started again", "error", err)
 		}
-		delay = min(max(2*delay, firstDelay), lastDelay)
+		delay = min(max(2*delay, firstDelay), companionDelay)
 	}
 }
+
+// companionDelay bounds the pause before a companion is started again: it has
+// nothing to recover, and everybody waits for it.
+const companionDelay = time.Second
 
 // companionPatience is more than the flusher's own drain deadline.
 const companionPatience = 40 * time.Second
