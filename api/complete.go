@@ -209,11 +209,12 @@ func (s *Server) keys(sv *Served, in *incoming) error {
 			if row.cells[k].State != table.Missing {
 				continue
 			}
-			id, err := s.ids.steeredUUID(steer, target.Partitions)
-			if err != nil {
+			at := len(in.arena)
+			var err error
+			if in.arena, err = s.ids.steeredUUID(in.arena, steer, target.Partitions); err != nil {
 				return err
 			}
-			row.cells[k] = table.Cell{State: table.Set, Text: id}
+			row.cells[k] = table.Cell{State: table.Set, Text: in.arena[at:len(in.arena):len(in.arena)]}
 			row.fresh = true
 		}
 		at := len(in.arena)

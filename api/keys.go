@@ -35,17 +35,20 @@ func (r *random) Read(p []byte) (int, error) {
 // steeredUUID makes a UUIDv7 (RFC 9562) whose row falls into the given
 // partition: its last 16 bits are counted up until it does, which leaves 58
 // random bits beside the milliseconds.
-func (r *random) steeredUUID(partition, partitions int) ([]byte, error) {
+// It appends the text to dst.
+func (r *random) steeredUUID(dst []byte, partition, partitions int) ([]byte, error) {
 	id, err := uuid.NewV7FromReader(r)
 	if err != nil {
-		return nil, fmt.Errorf("make key: %w", err)
+		return dst, fmt.Errorf("make key: %w", err)
 	}
-	text := make([]byte, 36)
+	at := len(dst)
+	dst = append(dst, "00000000-0000-0000-0000-000000000000"...)
+	text := dst[at:]
 	encodeUUID(text, id)
 	start := table.Prefix(text[:32])
 	for range 1 << 12 {
 		if start.Partition(text[32:], partitions) == partition {
-			return text, nil
+			return dst, nil
 		}
 		id[15]++
 		if id[15] == 0 {
@@ -54,7 +57,7 @@ func (r *random) steeredUUID(partition, partitions int) ([]byte, error) {
 		text[32], text[33] = hexDigits[id[14]>>4], hexDigits[id[14]&15]
 		text[34], text[35] = hexDigits[id[15]>>4], hexDigits[id[15]&15]
 	}
-	return text, nil
+	return dst, nil
 }
 
 func encodeUUID(dst []byte, id uuid.UUID) {

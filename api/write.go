@@ -130,22 +130,31 @@ type written struct {
 // append hands the good rows to the buffer: one chunk for each partition.
 func (s *Server) append(ctx context.Context, sv *Served, in *incoming, strict bool, now time.Time) (*written, error) {
 	w := &written{}
-	chunks := make(map[int]int, sv.Target.Partitions)
+	var newest map[int]int // of each partition; made when there is more than one
+	at := -1
 	lines := make([]byte, 0, 512)
-	columns := sv.Table.Header()
 	for i := range in.rows {
 		row := &in.rows[i]
 		if len(row.errs) > 0 {
 			continue
 		}
-		at, ok := chunks[row.place]
-		if !ok || !strict && w.chunks[at].Len() >= buffer.FrameRows*4 {
+		if at >= 0 && w.chunks[at].Partition != row.place {
+			if newest == nil {
+				newest = map[int]int{w.chunks[at].Partition: at}
+			}
+			if n, ok := newest[row.place]; ok {
+				at = n
+			} else {
+				at = -1
+			}
+		}
+		if at < 0 || !strict && w.chunks[at].Len() >= chunkRows {
 			at = len(w.chunks)
-			chunks[row.place] = at
-			w.chunks = append(w.chunks, &buffer.Chunk{
-				Target: sv.Target, Partition: row.place, Columns: columns, Accepted: now.UnixMicro(), Atomic: strict,
-			})
+			w.chunks = append(w.chunks, in.chunk(sv, i, strict, now))
 			w.rows = append(w.rows, nil)
+			if newest != nil {
+				newest[row.place] = at
+			}
 		}
 		lines = sv.Table.AppendLine(lines[:0], row.cells)
 		w.chunks[at].Add(table.OpInsert, lines, row.key, expect(row))
@@ -163,6 +172,28 @@ func (s *Server) append(ctx context.Context, sv *Served, in *incoming, strict bo
 		return nil, err
 	}
 	return w, s.outcome(in, w, strict)
+}
+
+// chunkRows: a chunk that need not be all or nothing ends after so many rows,
+// so that lanes can share a large request.
+const chunkRows = 4 * buffer.FrameRows
+
+// chunk starts the chunk of row i, with room for the rows that may follow it
+// there.
+func (in *incoming) chunk(sv *Served, i int, strict bool, now time.Time) *buffer.Chunk {
+	row := &in.rows[i]
+	c := &buffer.Chunk{
+		Target: sv.Target, Partition: row.place, Columns: sv.Table.Header(), Accepted: now.UnixMicro(), Atomic: strict,
+	}
+	n := len(in.rows) - i
+	if !row.fresh {
+		n = n/sv.Target.Partitions + 1 // its keys lie anywhere
+	}
+	if !strict {
+		n = min(n, chunkRows)
+	}
+	c.Grow(n, n*(len(in.arena)/len(in.rows)+2*len(in.t.Columns)+32))
+	return c
 }
 
 func expect(row *inRow) buffer.Expect {
