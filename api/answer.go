@@ -7,6 +7,7 @@ import (
 	"sort"
 	"strconv"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/labstack/echo/v4"
 
 	"github.com/headpond/headpond/buffer"
@@ -40,10 +41,10 @@ func (s *Server) answerOne(c echo.Context, sv *Served, in *incoming, w *written,
 	body := make([]byte, 0, 256)
 	body = append(body, '{')
 	if sv.Table.HasKey() {
-		body = append(append(body, `"key":`...), quote(keyText(sv.Table, row.cells))...)
+		body = appendQuoted(append(body, `"key":`...), keyText(sv.Table, row.cells))
 		body = append(body, ',')
 	}
-	body = append(append(body, `"receipt":`...), quote(rec)...)
+	body = appendQuoted(append(body, `"receipt":`...), rec)
 	body = append(append(append(body, `,"durability":"`...), level...), '"')
 	if prefer.Return == "representation" {
 		body = append(body, `,"row":`...)
@@ -53,9 +54,9 @@ func (s *Server) answerOne(c echo.Context, sv *Served, in *incoming, w *written,
 	return c.Blob(status, echo.MIMEApplicationJSON, body)
 }
 
-func quote(s string) []byte {
-	b, _ := json.Marshal(s) // strings always marshal
-	return b
+func appendQuoted(dst []byte, s string) []byte {
+	dst, _ = jsontext.AppendQuote(dst, s) // fails only on invalid UTF-8, which it replaces
+	return dst
 }
 
 // deadProblem is the answer to a request that waited for its commit and whose

@@ -329,7 +329,7 @@ func appendRow(dst []byte, t *table.Table, row table.Row, choose []int) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(append(dst, quote(t.Columns[c].Name)...), ':')
+		dst = append(appendQuoted(dst, t.Columns[c].Name), ':')
 		if row[c].State == table.Set {
 			dst = t.Columns[c].Type.AppendJSON(dst, row[c].Text)
 		} else {

@@ -9,9 +9,12 @@ import "bytes"
 // AppendEscaped appends s with COPY's escapes.
 func AppendEscaped(dst, s []byte) []byte {
 	start := 0
-	for i := 0; i < len(s); i++ {
+	for i, c := range s {
+		if c > '\r' && c != '\\' {
+			continue
+		}
 		var e byte
-		switch s[i] {
+		switch c {
 		case '\\':
 			e = '\\'
 		case '\t':

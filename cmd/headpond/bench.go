@@ -81,6 +81,10 @@ type step struct {
 
 // measure makes every step on empty tables.
 func (b *bench) measure(ctx context.Context, steps []step) error {
+	b.progress.say("warming up")
+	if err := b.warmUp(ctx); err != nil {
+		return err
+	}
 	for _, s := range steps {
 		b.round = s.round
 		b.progress.step(s.title)
