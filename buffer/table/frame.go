@@ -16,7 +16,7 @@ import (
 //	c  the column list, a COPY text line without its newline (Table.Header)
 //	t  the accept time of the first row, microseconds since 1970, decimal
 //	h  the row heads: headSize bytes for each row
-//	d  the rows: COPY text lines
+//	d  the rows: COPY text lines, with a field of changes where the operation has one (Change)
 //	b  bytes appended to the log so far, this frame included (set by the script)
 //
 // A head is, little-endian: operation (1 byte), flags (1 byte, 0), accept time
@@ -27,12 +27,28 @@ const headSize = 8
 // Op is what a row of a frame does to its key.
 type Op byte
 
-// OpInsert adds a row whose key must not exist yet.
-const OpInsert Op = 'i'
+// The operations. Their letters lie in the log for as long as it is kept.
+const (
+	OpInsert    Op = 'i' // adds a row; its key must not exist
+	OpIgnore    Op = 'g' // adds a row, and does nothing when its key exists
+	OpPut       Op = 'p' // adds the row or replaces it as a whole
+	OpPatch     Op = 'u' // sets columns; adds the row as a whole when its key is not there any more
+	OpIncrement Op = 'n' // adds to columns; as OpPatch when the key is not there
+	OpDelete    Op = 'd' // removes the key; only the key columns of the line count
+)
 
 func (o Op) String() string {
-	if o == OpInsert {
+	switch o {
+	case OpInsert, OpIgnore:
 		return "insert"
+	case OpPut:
+		return "put"
+	case OpPatch:
+		return "patch"
+	case OpIncrement:
+		return "increment"
+	case OpDelete:
+		return "delete"
 	}
 	return "unknown(" + string(rune(o)) + ")"
 }
