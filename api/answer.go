@@ -70,16 +70,19 @@ func deadProblem(d buffer.DeadLetter, rec string) error {
 		hint("The row lies in the dead letters, as "+rec+".").header("Headpond-Receipt", rec)
 }
 
+// manyAnswer is the body of an answer to many rows or operations.
+type manyAnswer struct {
+	Accepted int               `json:"accepted"`
+	Rejected int               `json:"rejected"`
+	Receipts []string          `json:"receipts"`
+	Errors   []ProblemItem     `json:"errors"`
+	Rows     []json.RawMessage `json:"rows,omitempty"`
+}
+
 // answerMany answers a request of many rows of which at least one was
 // accepted, or none because all are bad.
 func (s *Server) answerMany(c echo.Context, sv *Served, in *incoming, w *written, prefer preferences) error {
-	out := struct {
-		Accepted int               `json:"accepted"`
-		Rejected int               `json:"rejected"`
-		Receipts []string          `json:"receipts"`
-		Errors   []ProblemItem     `json:"errors"`
-		Rows     []json.RawMessage `json:"rows,omitempty"`
-	}{Receipts: w.receipts(), Errors: []ProblemItem{}}
+	out := manyAnswer{Receipts: w.receipts(), Errors: []ProblemItem{}}
 	for i, chunk := range w.chunks {
 		for _, d := range chunk.Result().Dead {
 			// Rows that were refused at once are not in the chunk any more.

@@ -9,6 +9,9 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
 )
 
 // format of a body.
@@ -17,16 +20,11 @@ type format int
 const (
 	formatJSON format = iota
 	formatNDJSON
+	formatCSV
 )
 
-// readFormat looks at the media type and the encoding.
+// readFormat looks at the media type.
 func readFormat(h http.Header) (format, error) {
-	for _, enc := range h.Values("Content-Encoding") {
-		if enc = strings.TrimSpace(enc); enc != "" && !strings.EqualFold(enc, "identity") {
-			return 0, fault(codeUnsupportedEncoding, "The content encoding %q is not supported.", clip(enc)).
-				header("Accept-Encoding", "identity")
-		}
-	}
 	kind, params, err := mime.ParseMediaType(h.Get("Content-Type"))
 	if charset := params["charset"]; err == nil && (charset == "" || strings.EqualFold(charset, "utf-8")) {
 		switch kind {
@@ -34,22 +32,61 @@ func readFormat(h http.Header) (format, error) {
 			return formatJSON, nil
 		case "application/x-ndjson", "application/ndjson", "application/jsonl":
 			return formatNDJSON, nil
+		case "text/csv":
+			if params["header"] != "absent" { // RFC 4180, section 3: there would be no names
+				return formatCSV, nil
+			}
 		}
 	}
-	return 0, fault(codeUnsupportedMedia, "The media type must be application/json or application/x-ndjson, in UTF-8.").
-		hint("Send the header Content-Type: application/json.").header("Accept-Post", "application/json, application/x-ndjson")
+	return 0, fault(codeUnsupportedMedia, "The media type must be application/json, application/x-ndjson, or text/csv with a header line, in UTF-8.").
+		hint("Send the header Content-Type: application/json.").header("Accept-Post", "application/json, application/x-ndjson, text/csv")
 }
 
-var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// bodies keeps buffers for reuse.
+var bodies bufferPool
 
-// readBody reads all of it, at most limit bytes. The buffer goes back to the
-// pool with bodies.Put.
+type bufferPool struct{ pool sync.Pool }
+
+// mostKept bounds what is kept of a request: not what one giant needed.
+const mostKept = 16 << 20
+
+func (p *bufferPool) Get() *bytes.Buffer {
+	if b, ok := p.pool.Get().(*bytes.Buffer); ok {
+		b.Reset()
+		return b
+	}
+	return new(bytes.Buffer)
+}
+
+func (p *bufferPool) Put(b *bytes.Buffer) {
+	if b.Cap() <= mostKept {
+		p.pool.Put(b)
+	}
+}
+
+// readBody reads all of it, at most limit bytes, and undoes its encoding, to at
+// most decodedRatio times as many. The buffer goes back to the pool with
+// bodies.Put.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) (*bytes.Buffer, error) {
+	encoding, err := readEncoding(r.Header)
+	if err != nil {
+		return nil, err
+	}
+	body, err := readWire(w, r, limit)
+	if err != nil || encoding == "" || body.Len() == 0 {
+		return body, err
+	}
+	defer bodies.Put(body)
+	return decode(encoding, body.Bytes(), decodedRatio*limit)
+}
+
+// readWire reads the body as it was sent. It is read to its end before it is
+// decoded, so that a slow client holds no decoder.
+func readWire(w http.ResponseWriter, r *http.Request, limit int64) (*bytes.Buffer, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
-	buf := bodies.Get().(*bytes.Buffer) //nolint:forcetypeassert // the pool holds nothing else
-	buf.Reset()
+	buf := bodies.Get()
 	if r.ContentLength > 0 {
 		buf.Grow(int(r.ContentLength) + bytes.MinRead)
 	}
@@ -74,4 +111,91 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) (*bytes.Buffe
 func tooLarge(limit int64) error {
 	return fault(codeBodyTooLarge, "The body is larger than %d bytes.", limit).
 		hint("Send fewer rows at a time.").header("Connection", "close")
+}
+
+// decodedRatio is how many times the limit of a body its decoded form may be:
+// rows of JSON shrink to between a fifth and a tenth.
+const decodedRatio = 8
+
+// decoder undoes an encoding.
+type decoder interface {
+	io.Reader
+	Reset(r io.Reader) error
+}
+
+// decoders are kept for reuse: each holds tables and windows.
+var decoders = map[string]*sync.Pool{
+	"gzip": {New: func() any { return new(gzip.Reader) }},
+	"zstd": {New: newZstd},
+}
+
+// newZstd takes windows up to what HTTP allows (RFC 9659), decodes in the
+// caller's goroutine, and never ahead of what is read.
+func newZstd() any {
+	d, err := zstd.NewReader(nil, zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderConcurrency(1), zstd.WithDecodeBuffersBelow(0))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return d
+}
+
+// readEncoding is the one encoding of the body, or "" for none.
+func readEncoding(h http.Header) (string, error) {
+	name := strings.ToLower(strings.TrimSpace(strings.Join(h.Values("Content-Encoding"), ",")))
+	switch name {
+	case "", "identity":
+		return "", nil
+	case "gzip", "zstd":
+		return name, nil
+	case "x-gzip": // RFC 9110, section 8.4.1.3
+		return "gzip", nil
+	}
+	return "", fault(codeUnsupportedEncoding, "The content encoding %q is not supported.", clip(name)).
+		hint("Encode the body once, with gzip or zstd, or not at all.").header("Accept-Encoding", "gzip, zstd, identity")
+}
+
+// decode undoes the encoding of wire. It stops at limit bytes, however many
+// more there would be.
+func decode(encoding string, wire []byte, limit int64) (*bytes.Buffer, error) {
+	pool := decoders[encoding]
+	d := pool.Get().(decoder) //nolint:forcetypeassert // the pools hold nothing else
+	defer func() {
+		_ = d.Reset(bytes.NewReader(nil)) // let go of wire
+		pool.Put(d)
+	}()
+	err := d.Reset(bytes.NewReader(wire))
+	buf := bodies.Get()
+	if err == nil {
+		err = fill(buf, d, int(limit))
+	}
+	if err == nil && int64(buf.Len()) <= limit {
+		return buf, nil
+	}
+	bodies.Put(buf)
+	if err == nil {
+		return nil, fault(codeBodyTooLarge, "The body is larger than %d bytes once it is decoded.", limit).hint("Send fewer rows at a time.")
+	}
+	return nil, fault(codeBadEncoding, "The body is not whole and valid %s: %s.", encoding, err)
+}
+
+// fill reads r to its end or until it has given more than limit bytes. Unlike
+// Buffer.ReadFrom it never makes room for more than that, so a bomb takes less
+// than twice the limit.
+func fill(buf *bytes.Buffer, r io.Reader, limit int) error {
+	out := buf.AvailableBuffer()
+	var err error
+	for err == nil && len(out) <= limit {
+		if len(out) == cap(out) {
+			out = append(make([]byte, 0, min(2*len(out)+4096, limit+1)), out...)
+		}
+		var n int
+		n, err = r.Read(out[len(out):cap(out)])
+		out = out[:len(out)+n]
+	}
+	*buf = *bytes.NewBuffer(out)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }

@@ -9,8 +9,9 @@ import (
 
 // preferences of a request (RFC 7240), as far as they are known here.
 type preferences struct {
-	Return  string // "", minimal, representation, headers-only
-	Strict  *bool  // handling
+	Return  string   // "", minimal, representation, headers-only
+	Strict  *bool    // handling
+	Exists  onExists // resolution
 	Wait    time.Duration
 	waits   bool
 	applied []string
@@ -33,7 +34,7 @@ func readPreferences(h http.Header, most time.Duration) (preferences, error) {
 	}
 	if unknown != "" && p.Strict != nil && *p.Strict {
 		return p, fault(codeBadPreference, "The preference %q is not known.", clip(unknown)).
-			hint("Known: return=minimal|representation, handling=strict|lenient, wait=seconds.")
+			hint("Known: return=minimal|representation, handling=strict|lenient, resolution=merge-duplicates|ignore-duplicates, wait=seconds.")
 	}
 	return p, nil
 }
@@ -53,6 +54,16 @@ func (p *preferences) set(name, value string, most time.Duration) bool {
 			strict := value == "strict"
 			p.Strict = &strict
 			p.applied = append(p.applied, "handling="+value)
+		}
+		return true
+	}
+	if name == "resolution" && (value == "merge-duplicates" || value == "ignore-duplicates") {
+		if p.Exists == refuseExisting {
+			p.Exists = ignoreExisting
+			if value == "merge-duplicates" {
+				p.Exists = mergeExisting
+			}
+			p.applied = append(p.applied, "resolution="+value)
 		}
 		return true
 	}

@@ -32,6 +32,8 @@ const (
 	codeRowExists           code = "row_exists"
 	codeInvalidJSON         code = "invalid_json"
 	codeInvalidJSONShape    code = "invalid_json_shape"
+	codeInvalidCSV          code = "invalid_csv"
+	codeBadEncoding         code = "bad_encoding"
 	codeEmptyBody           code = "empty_body"
 	codeEmptyBatch          code = "empty_batch"
 	codeBadPreference       code = "bad_preference"
@@ -50,16 +52,21 @@ const (
 	codeNotCached           code = "not_cached"
 	codeDeadLettered        code = "dead_lettered"
 	codeInternal            code = "internal"
+	codeVersionMismatch     code = "version_mismatch"
+	codeKeyMismatch         code = "key_mismatch"
+	codeNotNumeric          code = "not_numeric"
+	codeInvalidKey          code = "invalid_key"
+	codeIdempotencyReused   code = "idempotency_key_reused"
 )
 
 // statuses maps every code to its HTTP status; what is not listed is 422.
 var statuses = map[code]int{
 	codeTableNotFound: 404, codeRowNotFound: 404, codeReceiptNotFound: 404, codeNotFound: 404, codeReceiptGone: 410,
-	codeMethodNotAllowed: 405, codeRequestTimeout: 408,
+	codeMethodNotAllowed: 405, codeRequestTimeout: 408, codeVersionMismatch: 412,
 	codeTableNotUsable: 409, codeNoPrimaryKey: 409, codeRowExists: 409,
-	codeInvalidJSON: 400, codeInvalidJSONShape: 400, "invalid_utf8": 400, "invalid_unicode": 400,
+	codeInvalidJSON: 400, codeInvalidJSONShape: 400, codeInvalidCSV: 400, "invalid_utf8": 400, "invalid_unicode": 400,
 	"duplicate_field": 400, "too_deep": 400, codeEmptyBody: 400, codeEmptyBatch: 400,
-	"bad_key": 400, codeBadPreference: 400, "bad_encoding": 400, codeBadFilter: 400,
+	"bad_key": 400, codeBadPreference: 400, codeBadEncoding: 400, codeBadFilter: 400,
 	codeBodyTooLarge: 413, codeBatchTooLarge: 413,
 	codeUnsupportedMedia: 415, codeUnsupportedEncoding: 415,
 	codeBufferUnavailable: 503, codeStoreUnavailable: 503, codeBacklogFull: 503, codeDraining: 503,

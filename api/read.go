@@ -166,6 +166,10 @@ func notCached(g *reading) error {
 
 // cached takes a row from Redis.
 func (s *Server) cached(ctx context.Context, g *reading, f *buffer.Found) error {
+	if f.Deleted() {
+		g.status = "hit"
+		return errNoRow
+	}
 	row, whole := byColumns(g.sv.Table, f.Columns, f.Line)
 	if !whole {
 		// The table has columns that the row does not: generated ones, or some

@@ -20,6 +20,7 @@ type incoming struct {
 	rows   []inRow
 	cells  []table.Cell
 	arena  []byte
+	faults int // noted in all rows
 	decode *jsontext.Decoder
 }
 
@@ -37,13 +38,26 @@ type rowFault struct {
 	column, code, detail string
 }
 
+// fail notes what is wrong with a row. A request that is bad all over is not
+// described in full: past what an answer lists, a row keeps only one error.
+func (in *incoming) fail(row *inRow, e rowFault) {
+	if in.faults < mostListed || len(row.errs) == 0 {
+		row.errs = append(row.errs, e)
+		in.faults++
+	}
+}
+
 func (r *inRow) fail(errs ...*table.FieldError) {
 	for _, e := range errs {
 		r.errs = append(r.errs, rowFault{e.Column, e.Code, e.Detail})
 	}
 }
 
-var incomings = sync.Pool{New: func() any { return &incoming{decode: jsontext.NewDecoder(bytes.NewReader(nil))} }}
+var incomings = sync.Pool{New: func() any {
+	// The arena is not nil: nor is then the text of an empty string, which
+	// Postgres would be told is NULL.
+	return &incoming{arena: []byte{}, decode: jsontext.NewDecoder(bytes.NewReader(nil))}
+}}
 
 func newIncoming(t *table.Table) *incoming {
 	in := incomings.Get().(*incoming) //nolint:forcetypeassert // the pool holds nothing else
@@ -52,11 +66,11 @@ func newIncoming(t *table.Table) *incoming {
 }
 
 func (in *incoming) release() {
-	if cap(in.cells) > 1<<20 || cap(in.arena) > 16<<20 {
-		return // do not keep what one giant request needed
+	if cap(in.cells) > 1<<20 || cap(in.arena) > mostKept {
+		return
 	}
 	clear(in.rows)
-	in.rows, in.cells, in.arena, in.single = in.rows[:0], in.cells[:0], in.arena[:0], false
+	in.rows, in.cells, in.arena, in.single, in.faults = in.rows[:0], in.cells[:0], in.arena[:0], false, 0
 	incomings.Put(in)
 }
 
@@ -81,6 +95,8 @@ func (in *incoming) read(body []byte, f format, most int) error {
 		return fault(codeEmptyBody, "The body is empty.")
 	case f == formatNDJSON:
 		return in.readLines(body, most)
+	case f == formatCSV:
+		return in.readCSV(body, most)
 	case len(trimmed) == 0:
 		return fault(codeEmptyBody, "The body is empty.")
 	case trimmed[0] == '{':
@@ -113,17 +129,23 @@ func (in *incoming) object(row *inRow) error {
 	if err != nil {
 		return err
 	}
-	row.fail(errs...)
-	if len(arena) > mostDecoded {
-		return fault(codeBodyTooLarge, "The values of the request are larger than %d bytes once they are written out.", mostDecoded).
-			hint("A number such as 1e100000 is a hundred thousand digits.")
+	for _, e := range errs {
+		in.fail(row, rowFault{e.Column, e.Code, e.Detail})
 	}
-	return nil
+	return in.bounded()
 }
 
 // mostDecoded bounds what a body may grow to: a few bytes such as 1e131071 are
 // many once they are written out.
 const mostDecoded = 64 << 20
+
+func (in *incoming) bounded() error {
+	if len(in.arena) > mostDecoded {
+		return fault(codeBodyTooLarge, "The values of the request are larger than %d bytes once they are written out.", mostDecoded).
+			hint("A number such as 1e100000 is a hundred thousand digits.")
+	}
+	return nil
+}
 
 // end checks that nothing follows.
 func (in *incoming) end(d *jsontext.Decoder) error {

@@ -28,6 +28,7 @@ type Server struct {
 	ids      *random // for keys and defaults
 	books    books
 	echo     *echo.Echo
+	keyed    *keyed // writes that depend on what their key holds
 }
 
 // Deps are what a Server stands on.
@@ -46,6 +47,7 @@ func New(limits Limits, d Deps) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{ids: newRandom(), limits: limits.withDefaults(), buffer: d.Buffer, edge: d.Edge, ledger: d.Ledger, log: d.Log, local: d.Local}
+	s.keyed = newKeyed(s)
 	e := echo.New()
 	s.echo = e
 	e.HideBanner, e.HidePort = true, true
@@ -64,6 +66,11 @@ func New(limits Limits, d Deps) (*Server, error) {
 	e.GET("/v1/:table/_schema", s.getSchema)
 	e.HEAD("/v1/receipts/:receipt", s.getReceipt) // or the row's HEAD would take them
 	e.HEAD("/v1/:table/_schema", s.getSchema)
+	e.PUT("/v1/:table/:key", s.put)
+	e.PATCH("/v1/:table/:key", s.patch)
+	e.DELETE("/v1/:table/:key", s.delete)
+	e.POST("/v1/:table/:key/increment", s.addTo)
+	e.POST("/v1/_bulk", s.bulk)
 	e.GET("/v1/:table/:key", s.getRow)
 	e.HEAD("/v1/:table/:key", s.getRow)
 	e.GET("/admin/v1/status", s.getStatus)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sort"
 	"time"
 
@@ -42,6 +43,13 @@ func (s *Server) post(c echo.Context) error {
 		return err
 	}
 	now := time.Now()
+	var given []table.Row
+	if prefer.Exists != refuseExisting {
+		if err := changeable(sv, table.OpPatch); err != nil {
+			return err
+		}
+		given = givenOf(in)
+	}
 	if err := s.complete(r.Context(), sv, in, now); err != nil {
 		return err
 	}
@@ -51,6 +59,10 @@ func (s *Server) post(c echo.Context) error {
 	}
 	if strict && anyBad(in) {
 		return rejected(in)
+	}
+	if given != nil {
+		c.Set(sent, true)
+		return s.resolve(c, sv, in, given, &prefer, strict)
 	}
 	if prefer.Return == "representation" {
 		if err := s.generate(r.Context(), in); err != nil {
@@ -72,6 +84,48 @@ func (s *Server) post(c echo.Context) error {
 		return s.answerOne(c, sv, in, w, prefer)
 	}
 	return s.answerMany(c, sv, in, w, prefer)
+}
+
+// givenOf notes which cells the request gave, before the others are made.
+func givenOf(in *incoming) []table.Row {
+	given := make([]table.Row, len(in.rows))
+	for i := range in.rows {
+		given[i] = slices.Clone(in.rows[i].cells)
+	}
+	return given
+}
+
+// resolve is a post that knows what to do with keys that exist.
+func (s *Server) resolve(c echo.Context, sv *Served, in *incoming, given []table.Row, prefer *preferences, strict bool) error {
+	items := make([]*item, len(in.rows))
+	for n := range in.rows {
+		row := &in.rows[n]
+		i := &item{index: n, sv: sv, errs: row.errs, o: &operation{kind: table.OpInsert, exists: prefer.Exists}}
+		items[n] = i
+		if len(row.errs) > 0 {
+			continue
+		}
+		i.o.whole = cloneRow(row.cells)
+		for col := range given[n] {
+			if given[n][col].State != table.Missing {
+				given[n][col] = i.o.whole[col] // judged meanwhile
+			}
+		}
+		i.o.giveCells(sv.Table, given[n])
+		i.key, i.fresh, i.place = row.key, row.fresh, buffer.Place{Table: sv.Target.Table, Partition: row.place}
+		for _, k := range sv.Table.Key {
+			i.cells = append(i.cells, i.o.whole[k])
+		}
+	}
+	if !in.single {
+		return s.writeItems(c, items, prefer, strict, false)
+	}
+	i := items[0]
+	s.keyed.run([]*task{{sv: sv, place: i.place, key: i.key, cells: i.cells, ops: []*operation{i.o}}})
+	if i.o.err != nil {
+		return i.o.err
+	}
+	return s.answerAccepted(c, &accepted{sv: sv, place: i.place, id: i.o.id, row: i.o.row, key: i.cells, created: i.o.created}, prefer, false)
 }
 
 func anyBad(in *incoming) bool {
@@ -317,6 +371,10 @@ func (w *written) receipts() []string {
 			}
 		}
 	}
+	return receiptsOf(last)
+}
+
+func receiptsOf(last map[buffer.Place]table.ID) []string {
 	out := make([]string, 0, len(last))
 	for p, id := range last {
 		out = append(out, receipt(p, id))

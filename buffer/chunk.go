@@ -32,7 +32,21 @@ const (
 	ExpectNothing Expect = 'u'
 	ExpectAbsent  Expect = 'a' // not in the buffer
 	ExpectNew     Expect = 'g' // made by Headpond just now: nobody can know it, nothing to check
+
+	expectID    Expect = 'i'
+	expectLease Expect = 'l'
+	expectClean Expect = 'c'
 )
+
+// Basis is what is known of a key, by a read: a row that is appended on it is
+// refused when the key was written since. The zero Basis knows nothing.
+type Basis struct {
+	expect Expect
+	text   string
+}
+
+// After is the basis of a row that was just appended.
+func After(id table.ID) Basis { return Basis{expectID, id.String()} }
 
 // Chunk is rows of one request for one partition, in order. Their seqs follow
 // each other. It may be used once.
@@ -48,7 +62,8 @@ type Chunk struct {
 	ops     []byte
 	keys    []string
 	expects []byte
-	origin  []int // row numbers as they were added, once rows were taken out
+	bases   map[int]string // of the rows that were added on a basis
+	origin  []int          // row numbers as they were added, once rows were taken out
 
 	result Result
 	wait   *sync.WaitGroup
@@ -78,6 +93,16 @@ func (c *Chunk) Add(op table.Op, line []byte, key string, expect Expect) {
 		c.keys = append(c.keys, key)
 		c.expects = append(c.expects, byte(expect))
 	}
+}
+
+// AddOn appends a row that counts only if nothing was written to its key since
+// the basis was known.
+func (c *Chunk) AddOn(op table.Op, line []byte, key string, on Basis) {
+	c.Add(op, line, key, on.expect)
+	if c.bases == nil {
+		c.bases = make(map[int]string, 1)
+	}
+	c.bases[c.Len()-1] = on.text
 }
 
 // Grow makes room for n rows of about size bytes in all.
@@ -110,6 +135,17 @@ func (c *Chunk) Len() int { return len(c.ends) }
 // Result is valid after Append has returned.
 func (c *Chunk) Result() *Result { return &c.result }
 
+// letters of append.lua for the rows: their expectations, capital for deletes.
+func (c *Chunk) letters(dst []byte) []byte {
+	for i, e := range c.expects {
+		if table.Op(c.ops[i]) == table.OpDelete {
+			e -= 'a' - 'A'
+		}
+		dst = append(dst, e)
+	}
+	return dst
+}
+
 func (c *Chunk) line(i int) []byte {
 	if i == 0 {
 		return c.data[:c.ends[0]]
@@ -136,8 +172,12 @@ func (c *Chunk) drop(rows map[int]bool) {
 		if c.Target.Index {
 			key, expect = c.keys[i], Expect(c.expects[i])
 		}
-		rest.Add(table.Op(c.ops[i]), c.line(i), key, expect)
+		if text, on := c.bases[i]; on {
+			rest.AddOn(table.Op(c.ops[i]), c.line(i), key, Basis{expect, text})
+		} else {
+			rest.Add(table.Op(c.ops[i]), c.line(i), key, expect)
+		}
 		rest.origin = append(rest.origin, c.number(i))
 	}
-	c.data, c.ends, c.ops, c.keys, c.expects, c.origin = rest.data, rest.ends, rest.ops, rest.keys, rest.expects, rest.origin
+	c.data, c.ends, c.ops, c.keys, c.expects, c.bases, c.origin = rest.data, rest.ends, rest.ops, rest.keys, rest.expects, rest.bases, rest.origin
 }

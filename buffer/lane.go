@@ -138,12 +138,19 @@ func (l *lane) prepare(k *call) {
 	if t.Index {
 		flags := make([]byte, 0, rows)
 		for _, c := range k.chunks {
-			flags = append(flags, c.expects...)
+			flags = c.letters(flags)
 		}
 		args = append(args, flags)
 		for _, c := range k.chunks {
 			for _, key := range c.keys {
 				args = append(args, key)
+			}
+		}
+		for _, c := range k.chunks {
+			for i := 0; len(c.bases) > 0 && i < c.Len(); i++ {
+				if text, on := c.bases[i]; on {
+					args = append(args, text)
+				}
 			}
 		}
 	}

@@ -3,9 +3,12 @@ package buffer
 import (
 	"bytes"
 	"context"
+	"crypto/sha1" //nolint:gosec // what Redis has; not for secrecy
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -35,6 +38,24 @@ type Found struct {
 	TTL       time.Duration
 	Lease     string // Miss: non-empty when the caller holds the lease to load the row
 	Held      bool   // Miss: somebody else holds it
+
+	value string // Clean: as it lies in Redis
+}
+
+// Deleted reports whether the newest row is a delete.
+func (f *Found) Deleted() bool { return f.Source == Dirty && f.Op == table.OpDelete }
+
+// Basis for a row that is to follow what was found. Not for a miss without a
+// lease.
+func (f *Found) Basis() Basis {
+	switch {
+	case f.Source == Dirty:
+		return After(f.ID)
+	case f.Source == Clean:
+		sum := sha1.Sum([]byte(f.value)) //nolint:gosec // what Redis has; not for secrecy
+		return Basis{expectClean, hex.EncodeToString(sum[:])}
+	}
+	return Basis{expectLease, f.Lease}
 }
 
 // Get reads the newest row of a key. With lease, a miss hands out a lease to
@@ -44,8 +65,41 @@ func (b *Buffer) Get(ctx context.Context, p Place, key string, lease bool) (*Fou
 	if lease {
 		token = b.leases + strconv.FormatUint(b.leaseNo.Add(1), 36)
 	}
-	got, err := b.eval(ctx, readScript, []string{p.log(), p.meta(), p.row(key)},
-		p.prefix(), key, token, b.cfg.LeaseTime.Milliseconds()).Slice()
+	return b.found(b.eval(ctx, readScript, []string{p.log(), p.meta(), p.row(key)},
+		p.prefix(), key, token, b.cfg.LeaseTime.Milliseconds()), p, token)
+}
+
+// Asked is a key of GetMany.
+type Asked struct {
+	Place Place
+	Key   string
+}
+
+// GetMany is Get of many keys, with leases, in one pipeline. A key whose read
+// failed has its error in errs.
+func (b *Buffer) GetMany(ctx context.Context, keys []Asked) (found []*Found, errs []error) {
+	found, errs = make([]*Found, len(keys)), make([]error, len(keys))
+	tokens := make([]string, len(keys))
+	cmds := make([]*redis.Cmd, len(keys))
+	pipe := b.rdb.Pipeline()
+	for i, k := range keys {
+		tokens[i] = b.leases + strconv.FormatUint(b.leaseNo.Add(1), 36)
+		cmds[i] = pipe.EvalSha(ctx, readScript.sha, []string{k.Place.log(), k.Place.meta(), k.Place.row(k.Key)},
+			k.Place.prefix(), k.Key, tokens[i], b.cfg.LeaseTime.Milliseconds())
+	}
+	_, _ = pipe.Exec(ctx) // each command carries its own error
+	for i, k := range keys {
+		if err := cmds[i].Err(); err != nil && classify(err) == noScript {
+			found[i], errs[i] = b.Get(ctx, k.Place, k.Key, true)
+			continue
+		}
+		found[i], errs[i] = b.found(cmds[i], k.Place, tokens[i])
+	}
+	return found, errs
+}
+
+func (b *Buffer) found(cmd *redis.Cmd, p Place, token string) (*Found, error) {
+	got, err := cmd.Slice()
 	if err != nil {
 		return nil, unavailable("read key partition="+p.String(), err)
 	}
@@ -74,9 +128,14 @@ func found(got []any) (*Found, error) {
 		if err != nil || err2 != nil || err3 != nil || len(head) != 8 || line == "" {
 			return nil, table.ErrCorruptFrame
 		}
+		op := table.Op(head[0])
+		if op.Changes() { // readers want the row alone
+			line = line[:strings.LastIndexByte(line, '\t')+1]
+			line = line[:max(len(line)-1, 0)] + "\n"
+		}
 		late := int64(binary.LittleEndian.Uint16([]byte(head)[2:])) * 1000
 		return &Found{
-			Source: Dirty, ID: id, Committed: id.Seq <= wm, Op: table.Op(head[0]),
+			Source: Dirty, ID: id, Committed: id.Seq <= wm, Op: op,
 			Accepted: time.UnixMicro(base + late),
 			Columns:  []byte(answer(got, 3)), Line: []byte(line),
 		}, nil
@@ -86,7 +145,7 @@ func found(got []any) (*Found, error) {
 			return nil, table.ErrCorruptFrame
 		}
 		ttl, _ := got[2].(int64)
-		return &Found{Source: Clean, Columns: columns, Line: line, TTL: time.Duration(ttl) * time.Millisecond}, nil
+		return &Found{value: answer(got, 1), Source: Clean, Columns: columns, Line: line, TTL: time.Duration(ttl) * time.Millisecond}, nil
 	case "W":
 		return &Found{Held: true}, nil
 	default:
@@ -129,7 +188,7 @@ func (b *Buffer) eval(ctx context.Context, s script, keys []string, args ...any)
 	return cmd
 }
 
-// Known reports which keys are in the index. It is a look, not a promise: a
+// Known reports which keys have a row in the index. It is a look, not a promise: a
 // key may come or go a moment later.
 func (b *Buffer) Known(ctx context.Context, p Place, keys []string) ([]bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.CallTimeout)
@@ -152,7 +211,9 @@ func (b *Buffer) Known(ctx context.Context, p Place, keys []string) ([]bool, err
 				return nil, unavailable("look up keys partition="+p.String(), err)
 			}
 			for i, v := range got {
-				known[from+i] = known[from+i] || v != nil
+				if id, ok := v.(string); ok { // the newest generation is right
+					known[from+i] = !strings.HasSuffix(id, "d")
+				}
 			}
 		}
 	}

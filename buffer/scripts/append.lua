@@ -5,10 +5,15 @@
 --       5 most rows in the backlog  6 most bytes in the backlog
 --       7 1: keep the index, 0: log only  8 number of frames
 --       then for each frame: rows, c, t, h, d
---       then, with the index: a letter for each row, and a key for each row
+--       then, with the index: a letter for each row, a key for each row, and
+--       what a letter refers to for each row whose letter needs it
 --         g  Headpond made the key: nobody can know it yet, nothing to check or to drop
---         a  the key must be absent from the buffer
 --         u  no expectation
+--         a  the key must be absent from the buffer
+--         i  the newest row of the key must be this one: its id
+--         l  no write since the lease was given out: its token
+--         c  no write since the clean row was read: its SHA-1
+--       capital letters are those of deletes
 -- gives {'K', epoch, first seq, '1' when it was a repeat}
 --       {'F', i, …}             rows (from 0) whose expectation failed
 --       {'B', rows, bytes}      the backlog is full
@@ -47,32 +52,61 @@ for _ = 1, nframes do
 end
 local flags, firstkey = ARGV[arg], arg + 1
 
-if indexed and string.find(flags, 'a', 1, true) then
-  local want, at, seen, failed = {}, {}, {}, {}
-  for i = 1, rows do
-    if string.byte(flags, i) == 97 then -- a
-      local key = ARGV[firstkey + i - 1]
-      if seen[key] then
-        failed[i] = true
-      else
-        seen[key] = true
-        want[#want + 1] = key
-        at[#at + 1] = i
-      end
-    end
-  end
+-- newest gives the index's word on the keys: key -> id, with a d behind it when
+-- it is a delete. The newest generation that knows a key is right.
+local function newest(keys)
+  local found = {}
   for g = gen, glo, -1 do
+    local want = {}
+    for _, key in ipairs(keys) do
+      if not found[key] then want[#want + 1] = key end
+    end
     for from = 1, #want, 1000 do
       local to = math.min(from + 999, #want)
       local got = redis.call('HMGET', prefix .. 'dirty:' .. g, unpack(want, from, to))
-      for j = 1, to - from + 1 do
-        if got[j] then failed[at[from + j - 1]] = true end
-      end
+      for j = 1, to - from + 1 do found[want[from + j - 1]] = got[j] or nil end
     end
   end
+  return found
+end
+
+if indexed and string.find(flags, '[ailcILC]') then
+  local look, extra = {}, firstkey + rows
+  for i = 1, rows do
+    if string.find('aiI', string.sub(flags, i, i), 1, true) then look[#look + 1] = ARGV[firstkey + i - 1] end
+  end
+  local now = newest(look)
+  local touched = {} -- by an earlier row of this call
   local answer = {'F'}
   for i = 1, rows do
-    if failed[i] then answer[#answer + 1] = i - 1 end
+    local letter, key = string.sub(flags, i, i), ARGV[firstkey + i - 1]
+    local lower, ok = string.lower(letter), true
+    if lower == 'a' then
+      local id = now[key]
+      ok = not id or string.sub(id, -1) == 'd'
+    elseif lower ~= 'u' and lower ~= 'g' then
+      local basis = ARGV[extra]
+      extra = extra + 1
+      if touched[key] then
+        ok = false
+      elseif lower == 'i' then
+        ok = now[key] ~= nil and string.match(now[key], '^[%d%-]+') == basis
+      else
+        local clean = redis.call('GET', prefix .. 'row:' .. key)
+        if lower == 'l' then
+          ok = clean == 'L' .. basis
+        else
+          local at = clean and string.match(clean, '^C%d*\n()')
+          ok = at ~= nil and at ~= false and redis.sha1hex(string.sub(clean, at)) == basis
+        end
+      end
+    end
+    if ok then
+      touched[key] = true
+      now[key] = letter == lower and 'here' or 'd'
+    else
+      answer[#answer + 1] = i - 1
+    end
   end
   if #answer > 1 then return answer end
 end
@@ -97,12 +131,13 @@ local update = {'seq', last, 'bytes', int(bytes),
 
 if indexed then
   local dirty = prefix .. 'dirty:' .. gen
-  local id = epoch .. '-'
+  local id, deletes = epoch .. '-', string.find(flags, '%u')
   for from = 1, rows, 1000 do
     local pairs, n = {}, 0
     for i = from, math.min(from + 999, rows) do
       pairs[n + 1] = ARGV[firstkey + i - 1]
       pairs[n + 2] = id .. (seq + i)
+      if deletes and string.byte(flags, i) < 97 then pairs[n + 2] = pairs[n + 2] .. 'd' end
       n = n + 2
     end
     redis.call('HSET', dirty, unpack(pairs))

@@ -15,6 +15,7 @@ local gen, glo = tonumber(m[1] or '1'), tonumber(m[2] or '1')
 for g = gen, glo, -1 do
   local id = redis.call('HGET', ARGV[1] .. 'dirty:' .. g, ARGV[2])
   if id then
+    id = string.match(id, '^[%d%-]+') -- without the mark of a delete
     local entry = redis.call('XRANGE', KEYS[1], id, '+', 'COUNT', 1)[1]
     if entry then
       local f = {}

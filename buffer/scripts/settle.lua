@@ -24,7 +24,8 @@ local to = math.min(tonumber(ARGV[3]), seq)
 -- The rows of dead letters are not in Postgres: readers must not be given them.
 for i = 12, #ARGV, 2 do
   for g = gen, glo, -1 do
-    if redis.call('HGET', prefix .. 'dirty:' .. g, ARGV[i]) == ARGV[i + 1] then
+    local id = redis.call('HGET', prefix .. 'dirty:' .. g, ARGV[i])
+    if id and string.match(id, '^[%d%-]+') == ARGV[i + 1] then
       redis.call('HDEL', prefix .. 'dirty:' .. g, ARGV[i])
     end
   end

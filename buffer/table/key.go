@@ -57,6 +57,9 @@ func keyForm(t *Type, text []byte) []byte {
 	return text
 }
 
+// Bottom is the type beneath all domains.
+func (t *Type) Bottom() *Type { return t.bottom() }
+
 // bottom is the type beneath all domains.
 func (t *Type) bottom() *Type {
 	for t.Kind == KindDomain && t.Base != nil {
@@ -134,7 +137,7 @@ func (t *Table) ParseKeyPath(raw string) (cells []Cell, key []byte, err *FieldEr
 			return nil, nil, refuse(codeBadKey, "The key is empty.")
 		}
 		column := &t.Columns[t.Key[i]]
-		cells[i], err = column.Type.keyCell(text)
+		_, cells[i], err = column.Type.TextCell([]byte{}, text)
 		if err != nil {
 			return nil, nil, refuse(codeInvalidKey, "The key column %s: %s", column.Name, err.Detail)
 		}
@@ -169,27 +172,80 @@ func decodePart(part string) ([]byte, *FieldError) {
 	return []byte(text), nil
 }
 
-// keyCell reads a bare text as a value of the type.
-func (t *Type) keyCell(s []byte) (Cell, *FieldError) {
-	text, err := t.appendKeyText([]byte{}, s) // not nil: an empty text is a value, and nil is NULL to Postgres
+// TextCell reads bare text, a part of a key or a field of CSV, as a value of the
+// type: Set, or Judge when it is left to Postgres. The cell's text is appended to
+// arena and is a slice of it; arena must not be nil, for the empty text is a
+// value, and nil is NULL to Postgres. err has no Column. Safe for concurrent use.
+func (t *Type) TextCell(arena, s []byte) (_ []byte, cell Cell, err *FieldError) {
+	out, failure := t.appendText(arena, s)
 	var bad *FieldError
 	switch {
-	case err == nil:
-		return Cell{State: Set, Text: text}, nil
-	case errors.As(err, &bad):
-		return Cell{}, bad
-	}
-	text = appendQuoted(nil, s)
-	if k := t.bottom().Kind; k == KindJSON || k == KindJSONB { // there the text is JSON, and not a string of it
-		if !jsontext.Value(s).IsValid() {
-			return Cell{}, errNotJSON
+	case failure == nil:
+		cell.State = Set
+	case errors.As(failure, &bad):
+		own := *bad // some are shared
+		return arena, Cell{}, &own
+	default: // ErrJudge
+		cell.State = Judge
+		if t.bottom().isJSON() { // there the text is JSON, and not a string of it
+			out = append(arena, s...)
+		} else {
+			out = appendQuoted(arena, s)
 		}
-		text = s
 	}
-	return Cell{State: Judge, Text: text}, nil
+	cell.Text = out[len(arena):len(out):len(out)]
+	return out, cell, nil
 }
 
-func (t *Type) appendKeyText(dst, s []byte) ([]byte, error) {
+// WritableColumn finds a column that clients may give. err is unknown_column or
+// read_only_column, and has its Column.
+func (t *Table) WritableColumn(name string) (column int, err *FieldError) {
+	column, known := t.byName[name]
+	switch {
+	case !known:
+		return 0, t.unknownColumn(name)
+	case t.Columns[column].ReadOnly():
+		err = refuse("read_only_column", "The column %s is made by the database and cannot be given.", name)
+		err.Column = name
+		return 0, err
+	}
+	return column, nil
+}
+
+func (t *Type) isJSON() bool { return t.Kind == KindJSON || t.Kind == KindJSONB }
+
+// appendText appends canonical text. It may leave rubbish after dst when it
+// fails.
+func (t *Type) appendText(dst, s []byte) ([]byte, error) {
+	switch {
+	case !utf8.Valid(s):
+		return dst, refuse(codeInvalidUTF8, "The value is not valid UTF-8.")
+	case bytes.IndexByte(s, 0) >= 0:
+		return dst, errNUL
+	case t.isJSON():
+		return t.appendJSONText(dst, s)
+	case t.Kind == KindDomain && t.Base != nil: // what its base refuses, it refuses too
+		if _, err := t.Base.appendText(dst, s); err != nil {
+			return dst, err
+		}
+		return dst, ErrJudge
+	}
+	return t.appendBare(dst, s)
+}
+
+func (t *Type) appendJSONText(dst, s []byte) ([]byte, error) {
+	switch {
+	case !jsontext.Value(s).IsValid():
+		return dst, errNotJSON
+	case depthOf(s) >= maxDepth:
+		return dst, refuse("too_deep", "The value is nested more than %d levels deep.", maxDepth-1)
+	case t.Kind == KindJSONB:
+		return appendJSONB(dst, s)
+	}
+	return appendVerbatimJSON(dst, s)
+}
+
+func (t *Type) appendBare(dst, s []byte) ([]byte, error) {
 	switch t.Kind {
 	case KindBool:
 		switch string(s) {
@@ -222,11 +278,6 @@ func (t *Type) appendKeyText(dst, s []byte) ([]byte, error) {
 		return appendBytea(dst, s)
 	case KindEnum:
 		return t.appendLabel(dst, s)
-	case KindJSONB:
-		if !jsontext.Value(s).IsValid() {
-			return dst, errNotJSON
-		}
-		return appendJSONB(dst, s)
 	}
 	return dst, ErrJudge
 }

@@ -2,6 +2,7 @@ package table
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -162,6 +163,9 @@ func (t *Table) Header() []byte { return t.header }
 
 // HasKey reports whether the table has a primary key.
 func (t *Table) HasKey() bool { return len(t.Key) > 0 }
+
+// IsKey reports whether column c belongs to the primary key.
+func (t *Table) IsKey(c int) bool { return slices.Contains(t.Key, c) }
 
 // KeyNames joins the names of the key columns for messages.
 func (t *Table) KeyNames() string {

@@ -1,0 +1,582 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/headpond/headpond/buffer"
+	"github.com/headpond/headpond/buffer/table"
+)
+
+// item is one operation of a request that holds many.
+type item struct {
+	index int
+	sv    *Served
+	place buffer.Place
+	key   string
+	cells []table.Cell
+	raw   []byte // the row as it came, nil when there is none
+	o     *operation
+	errs  []rowFault
+	fresh bool  // Headpond made the key just now
+	fatal error // of the buffer or of Postgres, not of the row
+}
+
+func (i *item) fail(err error) {
+	p := problemOf(err)
+	column := ""
+	if len(p.Errors) == 1 {
+		column = p.Errors[0].Pointer
+	}
+	if p.Code.status() >= http.StatusInternalServerError {
+		i.fatal = err
+	}
+	i.errs = append(i.errs, rowFault{trimPointer(column), string(p.Code), p.Detail})
+}
+
+func trimPointer(s string) string {
+	if s != "" && s[0] == '/' {
+		return s[1:]
+	}
+	return s
+}
+
+// bulk is POST /v1/_bulk: a line for each operation, over several tables.
+func (s *Server) bulk(c echo.Context) error {
+	r := c.Request()
+	if s.draining.Load() {
+		return buffer.ErrDraining
+	}
+	prefer, err := readPreferences(r.Header, s.limits.Wait)
+	if err != nil {
+		return err
+	}
+	f, err := readFormat(r.Header)
+	if err != nil {
+		return err
+	}
+	if f != formatNDJSON {
+		return fault(codeUnsupportedMedia, "The operations must come as NDJSON, a line for each.").hint("Send the header Content-Type: application/x-ndjson.")
+	}
+	body, err := readBody(c.Response(), r, s.limits.Body)
+	if err != nil {
+		return err
+	}
+	defer bodies.Put(body)
+	items, err := s.readItems(r.Context(), body.Bytes())
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if err := s.completeItems(r.Context(), items, now); err != nil {
+		return err
+	}
+	c.Set(sent, true)
+	return s.writeItems(c, items, &prefer, prefer.Strict != nil && *prefer.Strict, true)
+}
+
+// writeItems makes the operations and answers.
+func (s *Server) writeItems(c echo.Context, items []*item, prefer *preferences, strict, enveloped bool) error {
+	ctx := c.Request().Context()
+	if strict && !allGood(items) {
+		return rejectedItems(items, enveloped)
+	}
+	tasks := tasksOf(items)
+	if strict {
+		if err := s.keyed.check(ctx, tasks); err != nil {
+			return err
+		}
+		collect(items)
+		if !allGood(items) {
+			return rejectedItems(items, enveloped)
+		}
+	}
+	s.runTasks(ctx, tasks)
+	collect(items)
+	committed := prefer.Wait > 0 && s.awaitItems(ctx, items, prefer.Wait)
+	prefer.write(c.Response().Header())
+	return s.answerItems(c, items, prefer, committed, enveloped)
+}
+
+func allGood(items []*item) bool {
+	for _, i := range items {
+		if len(i.errs) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// collect takes the outcomes of operations over.
+func collect(items []*item) {
+	for _, i := range items {
+		if len(i.errs) == 0 && i.o.err != nil {
+			i.fail(i.o.err)
+		}
+	}
+}
+
+// readItems reads the lines. What is wrong with one line stays with it.
+func (s *Server) readItems(ctx context.Context, body []byte) ([]*item, error) {
+	var items []*item
+	for len(body) > 0 {
+		line, rest, _ := bytes.Cut(body, []byte{'\n'})
+		body = rest
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		if len(items) == s.limits.Rows {
+			return nil, tooMany(s.limits.Rows)
+		}
+		i := &item{index: len(items), o: &operation{}}
+		if err := s.readItem(ctx, i, line); err != nil {
+			i.fail(err)
+		}
+		items = append(items, i)
+	}
+	if len(items) == 0 {
+		return nil, fault(codeEmptyBatch, "The body holds no operations.")
+	}
+	return items, nil
+}
+
+var kinds = map[string]table.Op{
+	"insert": table.OpInsert, "put": table.OpPut, "patch": table.OpPatch, "increment": table.OpIncrement, "delete": table.OpDelete,
+}
+
+func (s *Server) readItem(ctx context.Context, i *item, line []byte) error {
+	if err := (&incoming{}).whole(line); err != nil {
+		return err
+	}
+	var l struct {
+		Op    string          `json:"op"`
+		Table string          `json:"table"`
+		Key   json.RawMessage `json:"key"`
+		Row   json.RawMessage `json:"row"`
+	}
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&l); err != nil {
+		return fault(codeInvalidJSONShape, `A line must be {"op":…,"table":…,"key":…,"row":{…}} and nothing else.`)
+	}
+	kind, known := kinds[l.Op]
+	if !known {
+		return columnFault("op", string(codeInvalidJSONShape), "op must be insert, put, patch, increment or delete.")
+	}
+	var err error
+	if i.sv, err = s.served(l.Table); err != nil {
+		return err
+	}
+	i.o.kind, i.raw = kind, l.Row
+	if kind != table.OpInsert {
+		if err := changeable(i.sv, kind); err != nil {
+			return err
+		}
+	}
+	if (kind == table.OpDelete) != (l.Row == nil) {
+		return columnFault("row", string(codeInvalidJSONShape), "row must be there, but not for a delete.")
+	}
+	if l.Key == nil || string(l.Key) == "null" {
+		if kind == table.OpInsert || kind == table.OpPut {
+			return nil // the row may hold it
+		}
+		return columnFault("key", "bad_key", "key must be there.")
+	}
+	text := string(l.Key)
+	if l.Key[0] == '"' {
+		_ = json.Unmarshal(l.Key, &text) // it is valid
+	}
+	return s.itemKey(ctx, i, text)
+}
+
+// itemKey reads a key as an answer gives it: bare when it is one column, else
+// as in the path.
+func (s *Server) itemKey(ctx context.Context, i *item, text string) error {
+	if !i.sv.Table.HasKey() {
+		return fault(codeNoPrimaryKey, "This table has no primary key.")
+	}
+	if len(i.sv.Table.Key) == 1 {
+		text = url.PathEscape(text)
+	}
+	g := &reading{sv: i.sv}
+	if err := s.parseKey(ctx, g, text); err != nil {
+		return err
+	}
+	i.place, i.key, i.cells = g.place, g.key, g.cells
+	return nil
+}
+
+// completeItems reads the rows against their tables and makes them whole: those
+// of a table together, so that Postgres is asked once.
+func (s *Server) completeItems(ctx context.Context, items []*item, now time.Time) error {
+	type group struct {
+		sv    *Served
+		whole bool
+	}
+	groups := make(map[group][]*item)
+	var order []group
+	for _, i := range items {
+		if len(i.errs) > 0 || i.raw == nil {
+			continue
+		}
+		g := group{i.sv, i.o.kind == table.OpInsert || i.o.kind == table.OpPut}
+		if groups[g] == nil {
+			order = append(order, g)
+		}
+		groups[g] = append(groups[g], i)
+	}
+	for _, g := range order {
+		if err := s.completeGroup(ctx, g.sv, groups[g], g.whole, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) completeGroup(ctx context.Context, sv *Served, items []*item, whole bool, now time.Time) error {
+	in := newIncoming(sv.Table)
+	defer in.release()
+	for _, i := range items {
+		in.decode.Reset(bytes.NewBuffer(i.raw))
+		row := in.add()
+		if err := in.object(row); err != nil {
+			p := problemOf(err)
+			row.errs = append(row.errs[:0], rowFault{code: string(p.Code), detail: p.Detail})
+		}
+		if i.o.kind == table.OpIncrement {
+			countable(sv.Table, row)
+		}
+	}
+	if err := s.judge(ctx, in); err != nil {
+		return err
+	}
+	for n, i := range items {
+		row := &in.rows[n]
+		matchKey(sv.Table, row, i.cells)
+		if i.o.kind == table.OpPut && i.cells == nil {
+			for _, k := range sv.Table.Key {
+				if len(row.errs) == 0 && row.cells[k].State != table.Set {
+					row.errs = append(row.errs, rowFault{"", "bad_key", "key must be there, or the row must hold it."})
+				}
+			}
+		}
+		if len(row.errs) == 0 {
+			i.o.giveCells(sv.Table, row.cells)
+		}
+	}
+	if whole {
+		if err := s.defaults(ctx, in, now); err != nil {
+			return err
+		}
+		if err := s.keys(sv, in); err != nil {
+			return err
+		}
+	}
+	for n, i := range items {
+		row := &in.rows[n]
+		i.errs = append(i.errs, row.errs...)
+		if !whole || len(row.errs) > 0 {
+			continue
+		}
+		i.o.whole = cloneRow(row.cells)
+		i.key, i.fresh = row.key, row.fresh
+		i.place = buffer.Place{Table: sv.Target.Table, Partition: row.place}
+		if i.cells == nil {
+			for _, k := range sv.Table.Key {
+				i.cells = append(i.cells, i.o.whole[k])
+			}
+		}
+	}
+	return nil
+}
+
+// work is the tasks of a request: those that must read their key, and those
+// that need not.
+type work struct {
+	keyed []*task
+	plain []*item
+}
+
+// tasksOf puts the operations on one key together, in order. An insert or a
+// put that is alone with its key depends on nothing.
+func tasksOf(items []*item) work {
+	byKey := make(map[string][]*item)
+	var order []string
+	var w work
+	for _, i := range items {
+		if len(i.errs) > 0 {
+			continue
+		}
+		if i.key == "" && !i.sv.Table.HasKey() || !i.sv.Target.Index {
+			w.plain = append(w.plain, i)
+			continue
+		}
+		id := i.place.Table + "\x00" + i.key
+		if byKey[id] == nil {
+			order = append(order, id)
+		}
+		byKey[id] = append(byKey[id], i)
+	}
+	for _, id := range order {
+		all := byKey[id]
+		if len(all) == 1 && !all[0].o.reads() {
+			w.plain = append(w.plain, all[0])
+			continue
+		}
+		t := &task{sv: all[0].sv, place: all[0].place, key: all[0].key, cells: all[0].cells}
+		for _, i := range all {
+			t.ops = append(t.ops, i.o)
+		}
+		w.keyed = append(w.keyed, t)
+	}
+	return w
+}
+
+// runTasks makes all operations: the plain ones in a chunk for each partition.
+func (s *Server) runTasks(ctx context.Context, w work) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if len(w.keyed) > 0 {
+			s.keyed.run(w.keyed)
+		}
+	}()
+	defer func() { <-done }()
+	now := time.Now().UnixMicro()
+	at := make(map[buffer.Place]int)
+	var chunks []*buffer.Chunk
+	var owners [][]*item
+	for _, i := range w.plain {
+		n, ok := at[i.place]
+		if !ok || chunks[n].Len() >= chunkRows {
+			n = len(chunks)
+			at[i.place] = n
+			chunks = append(chunks, &buffer.Chunk{Target: i.sv.Target, Partition: i.place.Partition, Columns: i.sv.Table.Header(), Accepted: now})
+			owners = append(owners, nil)
+		}
+		expect := buffer.ExpectAbsent
+		switch {
+		case i.fresh:
+			expect = buffer.ExpectNew
+		case i.o.kind == table.OpPut:
+			expect = buffer.ExpectNothing
+		}
+		chunks[n].Add(i.o.kind, i.sv.Table.AppendLine(nil, i.o.whole), i.key, expect)
+		owners[n] = append(owners[n], i)
+	}
+	if len(chunks) == 0 {
+		return
+	}
+	err := s.buffer.Append(ctx, chunks...)
+	for n, c := range chunks {
+		settleChunk(c, owners[n], err)
+	}
+}
+
+// settleChunk gives the operations of a chunk their outcome.
+func settleChunk(c *buffer.Chunk, owners []*item, err error) {
+	r := c.Result()
+	if err == nil {
+		err = r.Err
+	}
+	failed := 0
+	for n, i := range owners {
+		switch {
+		case err != nil:
+			i.o.err = err
+		case failed < len(r.Failed) && r.Failed[failed] == n:
+			failed++
+			i.o.err = fault(codeRowExists, "%s", exists(i.sv.Table).detail)
+		default:
+			i.o.row = i.o.whole
+			i.o.id = table.ID{Epoch: r.First.Epoch, Seq: r.First.Seq + uint64(n-failed)} //nolint:gosec // never negative
+		}
+	}
+}
+
+// awaitItems waits until all that was accepted is committed, and notes what
+// Postgres refused.
+func (s *Server) awaitItems(ctx context.Context, items []*item, limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for p, last := range lastOf(items) {
+		if !s.waitSettled(ctx, p, last.Seq) {
+			return false
+		}
+	}
+	dead := make(map[buffer.Place]map[uint64]buffer.DeadLetter)
+	first := make(map[buffer.Place]uint64)
+	for _, i := range items {
+		if i.o.id != (table.ID{}) && (first[i.place] == 0 || i.o.id.Seq < first[i.place]) {
+			first[i.place] = i.o.id.Seq
+		}
+	}
+	for p, last := range lastOf(items) {
+		all, err := s.ledger.Dead(ctx, p, first[p]-1, last.Seq)
+		if err != nil {
+			return false
+		}
+		dead[p] = make(map[uint64]buffer.DeadLetter, len(all))
+		for _, d := range all {
+			dead[p][d.ID.Seq] = d
+		}
+	}
+	for _, i := range items {
+		if d, ok := dead[i.place][i.o.id.Seq]; ok && i.o.id.Seq > 0 {
+			i.errs = append(i.errs, rowFault{"", string(codeDeadLettered), fmt.Sprintf("%s (SQLSTATE %s)", d.Message, d.SQLState)})
+		}
+	}
+	return true
+}
+
+// lastOf is the last row of each partition that was written to.
+func lastOf(items []*item) map[buffer.Place]table.ID {
+	last := make(map[buffer.Place]table.ID)
+	for _, i := range items {
+		if i.o.id.After(last[i.place]) {
+			last[i.place] = i.o.id
+		}
+	}
+	return last
+}
+
+func itemError(i *item, e rowFault, enveloped bool) ProblemItem {
+	n := i.index
+	at := pointer(n, "")
+	switch {
+	case e.column != "" && enveloped && e.column != "op" && e.column != "key" && e.column != "row":
+		at = pointer(n, "row") + pointer(-1, e.column)
+	case e.column != "":
+		at = pointer(n, e.column)
+	}
+	return ProblemItem{Index: &n, Pointer: at, Code: e.code, Detail: e.detail}
+}
+
+func rejectedItems(items []*item, enveloped bool) error {
+	p := fault(codeInvalidRows, "")
+	bad := 0
+	for _, i := range items {
+		if len(i.errs) > 0 {
+			bad++
+		}
+		for _, e := range i.errs {
+			if len(p.Errors) < mostListed {
+				p.Errors = append(p.Errors, itemError(i, e, enveloped))
+			}
+		}
+	}
+	p.Detail = plural(bad, "row") + " of " + plural(len(items), "row") + " cannot be accepted; nothing was applied."
+	return p
+}
+
+// answerItems answers a request of many operations.
+func (s *Server) answerItems(c echo.Context, items []*item, prefer *preferences, committed, enveloped bool) error {
+	out := manyAnswer{Receipts: receiptsOf(lastOf(items)), Errors: []ProblemItem{}}
+	var fatal error
+	for _, i := range items {
+		if len(i.errs) == 0 {
+			out.Accepted++
+			if prefer.Return == "representation" {
+				out.Rows = append(out.Rows, s.shown(c.Request().Context(), i))
+			}
+			continue
+		}
+		out.Rejected++
+		if i.fatal != nil {
+			fatal = worse(fatal, i.fatal)
+		}
+		for _, e := range i.errs {
+			if len(out.Errors) < mostListed {
+				out.Errors = append(out.Errors, itemError(i, e, enveloped))
+			}
+		}
+	}
+	switch {
+	case out.Accepted == 0 && fatal != nil:
+		return fatal
+	case out.Accepted == 0:
+		return rejectedItems(items, enveloped)
+	}
+	status := statusOf(false, committed)
+	if out.Rejected > 0 {
+		status = http.StatusMultiStatus
+	}
+	level := s.buffer.Durability().Level
+	if committed {
+		level = "committed"
+	}
+	h := c.Response().Header()
+	h.Set("Headpond-Durability", level)
+	for _, r := range out.Receipts {
+		h.Add("Headpond-Receipt", r)
+	}
+	if prefer.Return == "minimal" && out.Rejected == 0 {
+		return c.NoContent(status)
+	}
+	return c.JSON(status, out)
+}
+
+// shown is the row after an operation, null after a delete.
+func (s *Server) shown(ctx context.Context, i *item) json.RawMessage {
+	if i.o.row == nil {
+		return json.RawMessage("null")
+	}
+	t, row := i.sv.Table, cloneRow(i.o.row)
+	if len(t.Stored()) != len(t.Columns) && s.edge.Generate(ctx, t, row) != nil {
+		for c := range t.Columns {
+			if t.Columns[c].Generated {
+				row[c] = table.Cell{State: table.Null}
+			}
+		}
+	}
+	return t.AppendRowJSON(nil, row)
+}
+
+// check computes the tasks' outcomes without writing, for requests that are all
+// or nothing: operations that would fail get their error. What others write in
+// the moment between is not seen.
+func (k *keyed) check(ctx context.Context, w work) error {
+	now := time.Now()
+	for _, t := range w.keyed {
+		q := &keyQueue{place: t.place, key: t.key}
+		f, err := k.s.buffer.Get(ctx, t.place, t.key, true)
+		if err != nil {
+			return err
+		}
+		if f.Source == buffer.Miss && f.Lease == "" {
+			row, found, err := k.s.edge.LoadRow(ctx, t.sv.Table, t.cells)
+			if err != nil {
+				return storeUnavailable(err, "Postgres must be asked for a row, and does not answer now.")
+			}
+			q.state = state{known: true, exists: found, row: row}
+		} else if err := k.learn(ctx, q, t, f); err != nil {
+			return err
+		}
+		k.release(q)
+		for _, o := range t.ops {
+			if _, _, err := k.s.apply(t, &q.state, o, now); err != nil {
+				o.err = err
+			}
+		}
+	}
+	for _, i := range w.plain {
+		if i.o.kind != table.OpInsert || i.fresh || !i.sv.Target.Index {
+			continue
+		}
+		known, err := k.s.buffer.Known(ctx, i.place, []string{i.key})
+		if err != nil {
+			return err
+		}
+		if known[0] {
+			i.o.err = fault(codeRowExists, "%s", exists(i.sv.Table).detail)
+		}
+	}
+	return nil
+}

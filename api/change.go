@@ -1,0 +1,269 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/headpond/headpond/buffer"
+	"github.com/headpond/headpond/buffer/table"
+)
+
+// change is a request that writes to one key.
+type change struct {
+	g      *reading // the key
+	o      *operation
+	prefer preferences
+	now    time.Time
+}
+
+func (s *Server) put(c echo.Context) error    { return s.change(c, table.OpPut) }
+func (s *Server) patch(c echo.Context) error  { return s.change(c, table.OpPatch) }
+func (s *Server) addTo(c echo.Context) error  { return s.change(c, table.OpIncrement) }
+func (s *Server) delete(c echo.Context) error { return s.change(c, table.OpDelete) }
+
+// change is PUT, PATCH and DELETE /v1/{table}/{key}, and POST …/increment.
+func (s *Server) change(c echo.Context, kind table.Op) error {
+	r := c.Request()
+	if s.draining.Load() {
+		return buffer.ErrDraining
+	}
+	sv, err := s.served(segment(r, 2))
+	if err != nil {
+		return err
+	}
+	if err := changeable(sv, kind); err != nil {
+		return err
+	}
+	w := &change{g: &reading{sv: sv}, now: time.Now()}
+	if w.prefer, err = readPreferences(r.Header, s.limits.Wait); err != nil {
+		return err
+	}
+	if err := s.parseKey(r.Context(), w.g, rawSegment(r, 3)); err != nil {
+		return err
+	}
+	w.o = &operation{kind: kind, require: readCondition(r.Header.Values("If-Match"), r.Header.Values("If-None-Match"))}
+	if kind != table.OpDelete {
+		if err := s.readChange(c, w); err != nil {
+			return err
+		}
+	}
+	c.Set(sent, true)
+	t := &task{sv: sv, place: w.g.place, key: w.g.key, cells: w.g.cells, ops: []*operation{w.o}}
+	if w.o.reads() {
+		s.keyed.run([]*task{t})
+	} else {
+		s.appendPut(r.Context(), t)
+	}
+	if w.o.err != nil {
+		return w.o.err
+	}
+	return s.answerChange(c, w)
+}
+
+// changeable reports whether a table takes such writes.
+func changeable(sv *Served, kind table.Op) error {
+	if !sv.Table.HasKey() {
+		return fault(codeNoPrimaryKey, "This table has no primary key: its rows cannot be changed one by one.")
+	}
+	if !sv.Target.Index && kind != table.OpPut {
+		return fault(codeTableNotUsable, "This table has cache: none, so its buffered rows cannot be looked up, and only POST and PUT can be taken.")
+	}
+	return nil
+}
+
+// readChange reads the body, and completes the row of a PUT.
+func (s *Server) readChange(c echo.Context, w *change) error {
+	r := c.Request()
+	f, err := readFormat(r.Header)
+	if err != nil {
+		return err
+	}
+	body, err := readBody(c.Response(), r, s.limits.Body)
+	if err != nil {
+		return err
+	}
+	defer bodies.Put(body)
+	in := newIncoming(w.g.sv.Table)
+	defer in.release()
+	if err := in.read(body.Bytes(), f, 1); err != nil {
+		return err
+	}
+	if !in.single {
+		return fault(codeInvalidJSONShape, "The body must be one object.")
+	}
+	row := &in.rows[0]
+	if err := s.fillOperation(r.Context(), w.g.sv, in, w.g.cells, w.o, w.now); err != nil {
+		return err
+	}
+	if len(row.errs) > 0 {
+		return rejected(in)
+	}
+	return nil
+}
+
+// fillOperation takes the row of a request, the only one of in, into an
+// operation on a key. What is wrong with the row stays with it.
+func (s *Server) fillOperation(ctx context.Context, sv *Served, in *incoming, key []table.Cell, o *operation, now time.Time) error {
+	row := &in.rows[0]
+	if o.kind == table.OpIncrement {
+		countable(sv.Table, row)
+	}
+	if err := s.judge(ctx, in); err != nil {
+		return err
+	}
+	matchKey(sv.Table, row, key)
+	if len(row.errs) > 0 {
+		return nil
+	}
+	o.giveCells(sv.Table, row.cells)
+	if o.kind != table.OpPut && o.kind != table.OpInsert {
+		return nil
+	}
+	if err := s.defaults(ctx, in, now); err != nil {
+		return err
+	}
+	o.whole = cloneRow(row.cells)
+	return nil
+}
+
+// matchKey sets the key columns from the path; those that are given must
+// agree. Without a key the row must hold it itself.
+func matchKey(t *table.Table, row *inRow, key []table.Cell) {
+	if key == nil || len(row.errs) > 0 {
+		return
+	}
+	given := make(table.Row, len(t.Columns))
+	for i, k := range t.Key {
+		given[k] = key[i]
+		if row.cells[k].State == table.Missing {
+			row.cells[k] = key[i]
+		}
+	}
+	if !bytes.Equal(t.AppendKey(nil, given), t.AppendKey(nil, row.cells)) {
+		row.errs = append(row.errs, rowFault{t.Columns[t.Key[0]].Name, string(codeKeyMismatch), "The key in the body is not the key in the path."})
+	}
+}
+
+// countable checks the columns of an increment, and reads what is added to a
+// domain as its base type: the domain's checks are for the sum.
+func countable(t *table.Table, row *inRow) {
+	for c := range row.cells {
+		cell, column := &row.cells[c], &t.Columns[c]
+		switch {
+		case cell.State == table.Missing:
+		case t.IsKey(c) || !column.Type.Countable():
+			row.errs = append(row.errs, rowFault{column.Name, string(codeNotNumeric), "Nothing can be added to the column " + column.Name + "."})
+		case cell.State == table.Null:
+			row.errs = append(row.errs, rowFault{column.Name, "type_mismatch", "What is added to " + column.Name + " must be a number."})
+		case cell.State == table.Judge:
+			text, err := column.Type.Bottom().AppendCanonical(nil, cell.Text)
+			if bad, ok := err.(*table.FieldError); ok { //nolint:errorlint // never wrapped
+				row.errs = append(row.errs, rowFault{column.Name, bad.Code, bad.Detail})
+			}
+			*cell = table.Cell{State: table.Set, Text: text}
+		}
+		if s := string(cell.Text); cell.State == table.Set && (s == "NaN" || s == "Infinity" || s == "-Infinity") {
+			row.errs = append(row.errs, rowFault{column.Name, "out_of_range", "Only finite numbers can be added."})
+		}
+	}
+}
+
+// appendPut writes a PUT without conditions: nothing has to be read for it.
+func (s *Server) appendPut(ctx context.Context, t *task) {
+	o := t.ops[0]
+	chunk := &buffer.Chunk{
+		Target: t.sv.Target, Partition: t.place.Partition, Columns: t.sv.Table.Header(), Accepted: time.Now().UnixMicro(),
+	}
+	chunk.Add(table.OpPut, t.sv.Table.AppendLine(make([]byte, 0, 256), o.whole), t.key, buffer.ExpectNothing)
+	if o.err = s.buffer.Append(ctx, chunk); o.err == nil {
+		o.err = chunk.Result().Err
+	}
+	o.row, o.id = o.whole, chunk.Result().First
+}
+
+// answerChange answers a write to one key that was accepted.
+func (s *Server) answerChange(c echo.Context, w *change) error {
+	a := accepted{sv: w.g.sv, place: w.g.place, id: w.o.id, row: w.o.row, key: w.g.cells, created: w.o.created}
+	show := w.o.kind == table.OpIncrement && w.prefer.Return != "minimal"
+	return s.answerAccepted(c, &a, &w.prefer, show)
+}
+
+// accepted is one row that was accepted, as the answer needs it.
+type accepted struct {
+	sv        *Served
+	place     buffer.Place
+	id        table.ID // zero when nothing had to be written
+	row       table.Row
+	key       []table.Cell
+	created   bool
+	committed bool
+}
+
+// answerAccepted waits as the request prefers, and answers. show: with the row
+// in any case.
+func (s *Server) answerAccepted(c echo.Context, a *accepted, prefer *preferences, show bool) error {
+	ctx := c.Request().Context()
+	a.committed = a.id == (table.ID{}) // nothing was written
+	rec := ""
+	if !a.committed {
+		rec = receipt(a.place, a.id)
+	}
+	if prefer.Wait > 0 && !a.committed {
+		waiting, cancel := context.WithTimeout(ctx, prefer.Wait)
+		defer cancel()
+		if s.waitSettled(waiting, a.place, a.id.Seq) {
+			dead, err := s.ledger.Dead(waiting, a.place, a.id.Seq-1, a.id.Seq)
+			if err == nil && len(dead) > 0 {
+				return deadProblem(dead[0], rec)
+			}
+			a.committed = err == nil
+		}
+	}
+	level := s.buffer.Durability().Level
+	if a.committed {
+		level = "committed"
+	}
+	prefer.write(c.Response().Header())
+	t, h := a.sv.Table, c.Response().Header()
+	h.Set("Headpond-Durability", level)
+	if rec != "" {
+		h.Set("Headpond-Receipt", rec)
+	}
+	keyRow := make(table.Row, len(t.Columns))
+	for i, k := range t.Key {
+		keyRow[k] = a.key[i]
+	}
+	if a.row != nil {
+		h.Set("ETag", etag(t, a.row))
+		h.Set("Location", "/v1/"+pathSegment(a.sv.Target.Table)+"/"+notReserved(t.PathKey(keyRow)))
+	}
+	status := statusOf(a.created, a.committed)
+	if prefer.Return == "minimal" {
+		return c.NoContent(status)
+	}
+	body := appendQuoted(append(make([]byte, 0, 256), `{"key":`...), keyText(t, keyRow))
+	if rec != "" {
+		body = appendQuoted(append(body, `,"receipt":`...), rec)
+	}
+	body = append(append(append(body, `,"durability":"`...), level...), '"')
+	if a.row != nil && (show || prefer.Return == "representation") {
+		row := cloneRow(a.row)
+		if len(t.Stored()) != len(t.Columns) {
+			if err := s.edge.Generate(ctx, t, row); err != nil {
+				return s.shownLater(c, status, body)
+			}
+		}
+		body = t.AppendRowJSON(append(body, `,"row":`...), row)
+	}
+	return c.Blob(status, echo.MIMEApplicationJSON, append(body, '}', '\n'))
+}
+
+// shownLater answers a write that is accepted and whose generated columns
+// cannot be computed now: without the row, which a GET gives later.
+func (s *Server) shownLater(c echo.Context, status int, body []byte) error {
+	c.Response().Header().Del("Preference-Applied")
+	return c.Blob(status, echo.MIMEApplicationJSON, append(body, '}', '\n'))
+}
