@@ -74,6 +74,13 @@ func (s *Server) bulk(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	idem, err := s.claimKey(r, buffer.Place{Table: "_bulk"}, bulkPlaces, body.Bytes())
+	if err != nil {
+		return err
+	}
+	for _, i := range items {
+		i.o.idem, i.o.part = idem, i.index
+	}
 	now := time.Now()
 	if err := s.completeItems(r.Context(), items, now); err != nil {
 		return err
@@ -82,6 +89,9 @@ func (s *Server) bulk(c echo.Context) error {
 	return s.writeItems(c, items, &prefer, prefer.Strict != nil && *prefer.Strict, true)
 }
 
+// bulkPlaces share the Idempotency-Keys of requests that belong to no table.
+const bulkPlaces = 8
+
 // writeItems makes the operations and answers.
 func (s *Server) writeItems(c echo.Context, items []*item, prefer *preferences, strict, enveloped bool) error {
 	ctx := c.Request().Context()
@@ -89,7 +99,15 @@ func (s *Server) writeItems(c echo.Context, items []*item, prefer *preferences, 
 		return rejectedItems(items, enveloped)
 	}
 	tasks := tasksOf(items)
-	if strict {
+	begun := false
+	if o := items[0].o; strict && o.idem != nil {
+		r, err := s.buffer.Marked(ctx, items[0].place, o.idem.name(o.part))
+		if err != nil {
+			return err
+		}
+		begun = r != nil // it passed the check when it came first
+	}
+	if strict && !begun {
 		if err := s.keyed.check(ctx, tasks); err != nil {
 			return err
 		}
@@ -100,6 +118,7 @@ func (s *Server) writeItems(c echo.Context, items []*item, prefer *preferences, 
 	}
 	s.runTasks(ctx, tasks)
 	collect(items)
+	items[0].o.idem.header(c.Response().Header())
 	committed := prefer.Wait > 0 && s.awaitItems(ctx, items, prefer.Wait)
 	prefer.write(c.Response().Header())
 	return s.answerItems(c, items, prefer, committed, enveloped)
@@ -243,6 +262,7 @@ func (s *Server) completeItems(ctx context.Context, items []*item, now time.Time
 func (s *Server) completeGroup(ctx context.Context, sv *Served, items []*item, whole bool, now time.Time) error {
 	in := newIncoming(sv.Table)
 	defer in.release()
+	in.idem = items[0].o.idem
 	for _, i := range items {
 		in.decode.Reset(bytes.NewBuffer(i.raw))
 		row := in.add()
@@ -272,10 +292,13 @@ func (s *Server) completeGroup(ctx context.Context, sv *Served, items []*item, w
 		}
 	}
 	if whole {
+		if in.idem != nil {
+			in.noteDrawn()
+		}
 		if err := s.defaults(ctx, in, now); err != nil {
 			return err
 		}
-		if err := s.keys(sv, in); err != nil {
+		if err := s.keys(ctx, sv, in); err != nil {
 			return err
 		}
 	}
@@ -369,6 +392,9 @@ func (s *Server) runTasks(ctx context.Context, w work) {
 			expect = buffer.ExpectNothing
 		}
 		chunks[n].Add(i.o.kind, i.sv.Table.AppendLine(nil, i.o.whole), i.key, expect)
+		if len(owners[n]) == 0 && i.o.idem != nil {
+			chunks[n].MarkWhole(i.o.idem.name(i.o.part), "")
+		}
 		owners[n] = append(owners[n], i)
 	}
 	if len(chunks) == 0 {
@@ -387,6 +413,9 @@ func settleChunk(c *buffer.Chunk, owners []*item, err error) {
 		err = r.Err
 	}
 	failed := 0
+	if len(r.Replays) > 0 {
+		owners[0].o.idem.replayed = true
+	}
 	for n, i := range owners {
 		switch {
 		case err != nil:

@@ -45,10 +45,8 @@ func (s *Server) change(c echo.Context, kind table.Op) error {
 		return err
 	}
 	w.o = &operation{kind: kind, require: readCondition(r.Header.Values("If-Match"), r.Header.Values("If-None-Match"))}
-	if kind != table.OpDelete {
-		if err := s.readChange(c, w); err != nil {
-			return err
-		}
+	if err := s.readChange(c, w); err != nil {
+		return err
 	}
 	c.Set(sent, true)
 	t := &task{sv: sv, place: w.g.place, key: w.g.key, cells: w.g.cells, ops: []*operation{w.o}}
@@ -60,6 +58,7 @@ func (s *Server) change(c echo.Context, kind table.Op) error {
 	if w.o.err != nil {
 		return w.o.err
 	}
+	w.o.idem.header(c.Response().Header())
 	return s.answerChange(c, w)
 }
 
@@ -75,8 +74,12 @@ func changeable(sv *Served, kind table.Op) error {
 }
 
 // readChange reads the body, and completes the row of a PUT.
-func (s *Server) readChange(c echo.Context, w *change) error {
+func (s *Server) readChange(c echo.Context, w *change) (err error) {
 	r := c.Request()
+	if w.o.kind == table.OpDelete {
+		w.o.idem, err = s.claimKey(r, w.g.place, w.g.sv.Target.Partitions, nil)
+		return err
+	}
 	f, err := readFormat(r.Header)
 	if err != nil {
 		return err
@@ -101,7 +104,8 @@ func (s *Server) readChange(c echo.Context, w *change) error {
 	if len(row.errs) > 0 {
 		return rejected(in)
 	}
-	return nil
+	w.o.idem, err = s.claimKey(r, w.g.place, w.g.sv.Target.Partitions, body.Bytes())
+	return err
 }
 
 // fillOperation takes the row of a request, the only one of in, into an
@@ -178,10 +182,17 @@ func (s *Server) appendPut(ctx context.Context, t *task) {
 		Target: t.sv.Target, Partition: t.place.Partition, Columns: t.sv.Table.Header(), Accepted: time.Now().UnixMicro(),
 	}
 	chunk.Add(table.OpPut, t.sv.Table.AppendLine(make([]byte, 0, 256), o.whole), t.key, buffer.ExpectNothing)
+	o.row = o.whole
+	if o.idem != nil {
+		chunk.Mark(o.idem.name(0), o.remembered(t.sv.Table))
+	}
 	if o.err = s.buffer.Append(ctx, chunk); o.err == nil {
 		o.err = chunk.Result().Err
 	}
-	o.row, o.id = o.whole, chunk.Result().First
+	o.id = chunk.Result().First
+	if done, ok := chunk.Result().Replays[0]; ok {
+		o.recall(t.sv.Table, done)
+	}
 }
 
 // answerChange answers a write to one key that was accepted.

@@ -18,10 +18,45 @@ func (s *Server) complete(ctx context.Context, sv *Served, in *incoming, now tim
 	if err := s.judge(ctx, in); err != nil {
 		return err
 	}
+	if in.idem != nil {
+		in.noteDrawn()
+	}
 	if err := s.defaults(ctx, in, now); err != nil {
 		return err
 	}
-	return s.keys(sv, in)
+	return s.keys(ctx, sv, in)
+}
+
+// noteDrawn notes the rows whose key is about to be drawn from a sequence.
+func (in *incoming) noteDrawn() {
+	for _, k := range in.t.Key {
+		if in.t.Columns[k].Default.Kind != table.DefaultSequence {
+			continue
+		}
+		for i := range in.rows {
+			in.rows[i].drawn = in.rows[i].drawn || in.rows[i].cells[k].State == table.Missing
+		}
+	}
+}
+
+// redraw draws the key of a row from its sequence until the row falls into a
+// partition, so that a repeat of its request finds it there.
+func (s *Server) redraw(ctx context.Context, in *incoming, row *inRow, partition, partitions int) error {
+	for range 1000 * partitions {
+		if table.Partition(in.t.AppendKey(nil, row.cells), partitions) == partition {
+			return nil
+		}
+		for _, k := range in.t.Key {
+			column := &in.t.Columns[k]
+			if column.Default.Kind != table.DefaultSequence {
+				continue
+			}
+			if err := s.fill(ctx, column, []*table.Cell{&row.cells[k]}, time.Time{}); err != nil {
+				return err
+			}
+		}
+	}
+	return fault(codeInternal, "No key could be made for this row.")
 }
 
 // judge asks Postgres about the cells that are left to it.
@@ -193,9 +228,12 @@ func fillAll(cells []*table.Cell, with table.Cell) {
 
 // keys makes the keys that are missing, and finds each row's partition. Rows
 // whose place does not matter go where the present batch is filling.
-func (s *Server) keys(sv *Served, in *incoming) error {
+func (s *Server) keys(ctx context.Context, sv *Served, in *incoming) error {
 	t, target := in.t, sv.Target
 	steer := target.Filling()
+	if in.idem != nil {
+		steer = in.idem.home(target.Partitions)
+	}
 	for i := range in.rows {
 		row := &in.rows[i]
 		if len(row.errs) > 0 {
@@ -216,6 +254,11 @@ func (s *Server) keys(sv *Served, in *incoming) error {
 			}
 			row.cells[k] = table.Cell{State: table.Set, Text: in.arena[at:len(in.arena):len(in.arena)]}
 			row.fresh = true
+		}
+		if row.drawn {
+			if err := s.redraw(ctx, in, row, steer, target.Partitions); err != nil {
+				return err
+			}
 		}
 		at := len(in.arena)
 		in.arena = t.AppendKey(in.arena, row.cells)

@@ -179,7 +179,7 @@ func FuzzCSV(f *testing.F) {
 }
 
 func FuzzPrefer(f *testing.F) {
-	for _, seed := range []string{"return=minimal, wait=5", `Return="representation"; foo=bar`, "handling=strict", "handling=lenient,respond-async", "wait=1e9, wait=NaN", "=,;=", "wait=-0"} {
+	for _, seed := range []string{"return=minimal, wait=5", `Return="representation"; foo=bar`, "handling=strict", "handling=lenient,respond-async", "wait=1e9, wait=NaN", "resolution=merge-duplicates, resolution=ignore-duplicates", "=,;=", "wait=-0"} {
 		f.Add(seed, "handling=strict")
 	}
 	f.Fuzz(func(t *testing.T, first, second string) {

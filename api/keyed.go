@@ -34,7 +34,7 @@ type task struct {
 // fail ends all operations that have no outcome yet.
 func (t *task) fail(err error) {
 	for _, o := range t.ops {
-		if o.err == nil {
+		if o.err == nil && !o.done {
 			o.err = err
 		}
 	}
@@ -309,6 +309,11 @@ func (k *keyed) append(ready []*keyQueue, rest map[*keyQueue][]*task) (lost bool
 		switch {
 		case r.Err != nil:
 			k.giveUp(d.queue, rest, r.Err)
+		case len(r.Replays) > 0:
+			for n, done := range r.Replays {
+				d.written[n].recall(d.tasks[0].sv.Table, done)
+			}
+			d.queue.state, d.queue.read = state{}, true
 		case len(r.Failed) > 0:
 			lost = lost || d.queue.state.known
 			d.queue.state, d.queue.read = state{}, true
@@ -335,10 +340,15 @@ func (k *keyed) draft(q *keyQueue, tasks []*task) *draft {
 	now := time.Now()
 	for _, t := range tasks {
 		for _, o := range t.ops {
+			if o.done {
+				continue
+			}
 			o.err = nil
 			op, line, err := k.s.apply(t, &d.state, o, now)
-			if err != nil {
+			if err != nil && !k.recalled(t, o) {
 				o.err = err
+			}
+			if err != nil {
 				continue
 			}
 			if line == nil {
@@ -359,10 +369,26 @@ func (k *keyed) draft(q *keyQueue, tasks []*task) *draft {
 			} else {
 				d.chunk.Add(op, line, t.key, buffer.ExpectNothing)
 			}
+			if o.idem != nil {
+				d.chunk.Mark(o.idem.name(o.part), o.remembered(t.sv.Table))
+			}
 			d.written = append(d.written, o)
 		}
 	}
 	return d
+}
+
+// recalled reports whether an operation that cannot be made now was made by an
+// earlier request with the same key. Then that is its outcome.
+func (k *keyed) recalled(t *task, o *operation) bool {
+	if o.idem == nil {
+		return false
+	}
+	r, err := k.s.buffer.Marked(context.Background(), t.place, o.idem.name(o.part))
+	if err == nil && r != nil {
+		o.recall(t.sv.Table, *r)
+	}
+	return err == nil && r != nil
 }
 
 // finish gives the operations their outcome.

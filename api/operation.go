@@ -22,6 +22,10 @@ type operation struct {
 	id      table.ID  // zero when nothing had to be written
 	created bool      // a put, merge or increment added the row
 	err     error
+
+	idem *idempotency // of the request, or nil
+	part int          // of it
+	done bool         // the outcome was told by an earlier request's mark
 }
 
 // onExists is what an insert does when its key exists.

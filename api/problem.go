@@ -57,6 +57,7 @@ const (
 	codeNotNumeric          code = "not_numeric"
 	codeInvalidKey          code = "invalid_key"
 	codeIdempotencyReused   code = "idempotency_key_reused"
+	codeBadIdempotencyKey   code = "bad_idempotency_key"
 )
 
 // statuses maps every code to its HTTP status; what is not listed is 422.
@@ -66,7 +67,7 @@ var statuses = map[code]int{
 	codeTableNotUsable: 409, codeNoPrimaryKey: 409, codeRowExists: 409,
 	codeInvalidJSON: 400, codeInvalidJSONShape: 400, codeInvalidCSV: 400, "invalid_utf8": 400, "invalid_unicode": 400,
 	"duplicate_field": 400, "too_deep": 400, codeEmptyBody: 400, codeEmptyBatch: 400,
-	"bad_key": 400, codeBadPreference: 400, codeBadEncoding: 400, codeBadFilter: 400,
+	"bad_key": 400, codeBadIdempotencyKey: 400, codeBadPreference: 400, codeBadEncoding: 400, codeBadFilter: 400,
 	codeBodyTooLarge: 413, codeBatchTooLarge: 413,
 	codeUnsupportedMedia: 415, codeUnsupportedEncoding: 415,
 	codeBufferUnavailable: 503, codeStoreUnavailable: 503, codeBacklogFull: 503, codeDraining: 503,

@@ -22,6 +22,7 @@ type incoming struct {
 	arena  []byte
 	faults int // noted in all rows
 	decode *jsontext.Decoder
+	idem   *idempotency // of the request, or nil
 }
 
 // inRow is one row of a request, good or bad.
@@ -31,6 +32,7 @@ type inRow struct {
 	key   string
 	place int
 	fresh bool // Headpond made the key just now
+	drawn bool // the key comes from a sequence, by default
 }
 
 // rowFault is one thing that is wrong with one row.

@@ -42,6 +42,9 @@ func (s *Server) post(c echo.Context) error {
 	if err := in.read(body.Bytes(), f, s.limits.Rows); err != nil {
 		return err
 	}
+	if in.idem, err = s.claimKey(r, buffer.Place{Table: sv.Target.Table}, sv.Target.Partitions, body.Bytes()); err != nil {
+		return err
+	}
 	now := time.Now()
 	var given []table.Row
 	if prefer.Exists != refuseExisting {
@@ -70,10 +73,11 @@ func (s *Server) post(c echo.Context) error {
 		}
 	}
 	c.Set(sent, true)
-	w, err := s.append(r.Context(), sv, in, strict, now)
+	w, err := s.append(r.Context(), sv, in, strict, prefer.Return == "representation", now)
 	if err != nil {
 		return err
 	}
+	in.idem.header(c.Response().Header())
 	if prefer.Wait > 0 {
 		if err := s.awaitCommit(r.Context(), w, prefer.Wait); err != nil {
 			return err
@@ -101,6 +105,7 @@ func (s *Server) resolve(c echo.Context, sv *Served, in *incoming, given []table
 	for n := range in.rows {
 		row := &in.rows[n]
 		i := &item{index: n, sv: sv, errs: row.errs, o: &operation{kind: table.OpInsert, exists: prefer.Exists}}
+		i.o.idem, i.o.part = in.idem, n
 		items[n] = i
 		if len(row.errs) > 0 {
 			continue
@@ -125,6 +130,7 @@ func (s *Server) resolve(c echo.Context, sv *Served, in *incoming, given []table
 	if i.o.err != nil {
 		return i.o.err
 	}
+	i.o.idem.header(c.Response().Header())
 	return s.answerAccepted(c, &accepted{sv: sv, place: i.place, id: i.o.id, row: i.o.row, key: i.cells, created: i.o.created}, prefer, false)
 }
 
@@ -182,7 +188,7 @@ type written struct {
 }
 
 // append hands the good rows to the buffer: one chunk for each partition.
-func (s *Server) append(ctx context.Context, sv *Served, in *incoming, strict bool, now time.Time) (*written, error) {
+func (s *Server) append(ctx context.Context, sv *Served, in *incoming, strict, show bool, now time.Time) (*written, error) {
 	w := &written{}
 	var newest map[int]int // of each partition; made when there is more than one
 	at := -1
@@ -217,7 +223,14 @@ func (s *Server) append(ctx context.Context, sv *Served, in *incoming, strict bo
 	if len(w.chunks) == 0 {
 		return w, nil
 	}
-	if strict && len(w.chunks) > 1 && sv.Target.Index {
+	begun, err := s.begun(ctx, in, w.chunks[0])
+	if err != nil {
+		return nil, err
+	}
+	if in.idem != nil {
+		s.markAll(sv, in, w, show)
+	}
+	if strict && len(w.chunks) > 1 && sv.Target.Index && !begun {
 		if err := s.checkAbsent(ctx, sv, in, w); err != nil {
 			return nil, err
 		}
@@ -226,6 +239,22 @@ func (s *Server) append(ctx context.Context, sv *Served, in *incoming, strict bo
 		return nil, err
 	}
 	return w, s.outcome(in, w, strict)
+}
+
+// markAll marks the chunks of a request that counts once. Its repeat tells the
+// rows as they are now, where the answer shows them.
+func (s *Server) markAll(sv *Served, in *incoming, w *written, show bool) {
+	ordinals := make(map[int]int)
+	for n, c := range w.chunks {
+		var lines []byte
+		if in.single || show {
+			for _, i := range w.rows[n] {
+				lines = sv.Table.AppendLine(lines, in.rows[i].cells)
+			}
+		}
+		c.MarkWhole(in.idem.name(ordinals[c.Partition]), string(lines))
+		ordinals[c.Partition]++
+	}
 }
 
 // chunkRows: a chunk that need not be all or nothing ends after so many rows,
@@ -294,6 +323,9 @@ func (s *Server) outcome(in *incoming, w *written, strict bool) error {
 	for i, c := range w.chunks {
 		r := c.Result()
 		applied += r.Rows
+		if len(r.Replays) > 0 {
+			in.recall(w.rows[i], r)
+		}
 		if r.Err != nil {
 			failed = worse(failed, r.Err)
 			p := problemOf(r.Err)

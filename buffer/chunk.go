@@ -1,6 +1,8 @@
 package buffer
 
 import (
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -63,6 +65,7 @@ type Chunk struct {
 	keys    []string
 	expects []byte
 	bases   map[int]string // of the rows that were added on a basis
+	marks   map[int]mark   // of rows
 	origin  []int          // row numbers as they were added, once rows were taken out
 
 	result Result
@@ -71,11 +74,12 @@ type Chunk struct {
 
 // Result is what became of a chunk.
 type Result struct {
-	First  table.ID     // id of the first row that was appended; the others follow
-	Rows   int          // how many were appended
-	Failed []int        // rows of the chunk whose expectation failed, in order
-	Dead   []DeadLetter // filled in by who waited for the commit
-	Err    error        // nothing was appended, or (ErrOutcomeUnknown) perhaps all
+	First   table.ID       // id of the first row that was appended; the others follow
+	Rows    int            // how many were appended
+	Replays map[int]Replay // rows whose mark was there already: nothing was appended
+	Failed  []int          // rows of the chunk whose expectation failed, in order
+	Dead    []DeadLetter   // filled in by who waited for the commit
+	Err     error          // nothing was appended, or (ErrOutcomeUnknown) perhaps all
 }
 
 // Last is the id of the last row that was appended.
@@ -103,6 +107,73 @@ func (c *Chunk) AddOn(op table.Op, line []byte, key string, on Basis) {
 		c.bases = make(map[int]string, 1)
 	}
 	c.bases[c.Len()-1] = on.text
+}
+
+// mark is what makes a request that is sent twice count once.
+type mark struct {
+	name, value string
+	whole       bool // of the chunk
+}
+
+// Mark gives the row that was added last a mark, in the same step in which it is
+// appended. If its partition has a mark of this name already, nothing of the
+// chunk is appended and the Result has a Replay. Marks are kept for a day, or
+// until so many came after them as Config says.
+func (c *Chunk) Mark(name, value string) { c.mark(c.Len()-1, mark{name, value, false}) }
+
+// MarkWhole marks the chunk: its one Replay, that of row 0, counts for all its
+// rows, and the Result is as it was.
+func (c *Chunk) MarkWhole(name, value string) { c.mark(0, mark{name, value, true}) }
+
+func (c *Chunk) mark(row int, m mark) {
+	if c.marks == nil {
+		c.marks = make(map[int]mark, 1)
+	}
+	c.marks[row] = m
+}
+
+// Replay is what was noted when a row was appended earlier.
+type Replay struct {
+	ID    table.ID
+	Value string
+}
+
+// replay takes over a mark that was found.
+func (c *Chunk) replay(row int, text string) {
+	id, value, _ := strings.Cut(text, " ")
+	r := Replay{Value: value}
+	r.ID, _ = table.ParseID(id)
+	if c.result.Replays == nil {
+		c.result.Replays = make(map[int]Replay, 1)
+	}
+	if !c.marks[row].whole {
+		c.result.Replays[c.number(row)] = r
+		return
+	}
+	counts, value, _ := strings.Cut(value, "\n")
+	r.Value = value
+	c.result.First, c.result.Failed = r.ID, nil
+	for i, n := range strings.Fields(counts) {
+		v, _ := strconv.Atoi(n)
+		if i == 0 {
+			c.result.Rows = v
+		} else {
+			c.result.Failed = append(c.result.Failed, v)
+		}
+	}
+	c.result.Replays[0] = r
+}
+
+// marked gives what is noted of row i when it is appended now.
+func (c *Chunk) marked(m mark) string {
+	if !m.whole {
+		return m.value
+	}
+	counts := strconv.Itoa(c.Len())
+	for _, n := range c.result.Failed {
+		counts += " " + strconv.Itoa(n)
+	}
+	return counts + "\n" + m.value
 }
 
 // Grow makes room for n rows of about size bytes in all.
@@ -164,7 +235,12 @@ func (c *Chunk) number(i int) int {
 // drop takes rows out; the others close up.
 func (c *Chunk) drop(rows map[int]bool) {
 	rest := Chunk{Target: c.Target, origin: make([]int, 0, c.Len())}
+	var whole *mark
 	for i := range c.ends {
+		m, marked := c.marks[i]
+		if marked && m.whole {
+			whole = &m
+		}
 		if rows[i] {
 			continue
 		}
@@ -178,6 +254,13 @@ func (c *Chunk) drop(rows map[int]bool) {
 			rest.Add(table.Op(c.ops[i]), c.line(i), key, expect)
 		}
 		rest.origin = append(rest.origin, c.number(i))
+		switch {
+		case whole != nil && rest.Len() == 1:
+			rest.mark(0, *whole)
+		case marked && !m.whole:
+			rest.mark(rest.Len()-1, m)
+		}
 	}
-	c.data, c.ends, c.ops, c.keys, c.expects, c.bases, c.origin = rest.data, rest.ends, rest.ops, rest.keys, rest.expects, rest.bases, rest.origin
+	c.data, c.ends, c.ops, c.keys, c.expects = rest.data, rest.ends, rest.ops, rest.keys, rest.expects
+	c.bases, c.marks, c.origin = rest.bases, rest.marks, rest.origin
 }

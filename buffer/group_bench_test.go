@@ -109,7 +109,7 @@ func benchAuto(b *testing.B, conns int) {
 		p := Place{"bench", n % 8}
 		numbers[w]++
 		got, err := auto.EvalSha(context.Background(), appendScript.sha, []string{p.log(), p.meta()},
-			p.prefix(), fmt.Sprint("w", w), numbers[w], time.Now().UnixMilli(), 1<<40, 1<<40, "1", 1,
+			p.prefix(), fmt.Sprint("w", w), numbers[w], time.Now().UnixMilli(), 1<<40, 1<<40, "1", 1, 0,
 			1, f.Columns, f.Base, f.Heads, f.Data, "g", fmt.Sprintf("0190a6c1-7b3e-7cc8-9f57-%012d", n)).Slice()
 		if err != nil || answer(got, 0) != "K" {
 			b.Error(err, got)

@@ -26,4 +26,5 @@ func (p Place) log() string            { return p.prefix() + "log" }
 func (p Place) meta() string           { return p.prefix() + "meta" }
 func (p Place) commits() string        { return p.prefix() + "commits" }
 func (p Place) row(key string) string  { return p.prefix() + "row:" + key }
+func (p Place) marks(gen int64) string { return p.prefix() + "marks:" + strconv.FormatInt(gen, 10) }
 func (p Place) dirty(gen int64) string { return p.prefix() + "dirty:" + strconv.FormatInt(gen, 10) }

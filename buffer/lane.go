@@ -119,21 +119,34 @@ func (l *lane) prepare(k *call) {
 	l.number++
 	k.number = l.number
 	t := k.chunks[0].Target
-	rows := 0
+	rows, marks := 0, 0
 	for _, c := range k.chunks {
 		rows += c.Len()
+		marks += len(c.marks)
 	}
 	now := time.Now()
 	frames := frames(k.chunks)
-	args := make([]any, 0, 9+5*len(frames)+rows)
+	args := make([]any, 0, 12+5*len(frames)+3*marks+rows)
 	index := "0"
 	if t.Index {
 		index = "1"
 	}
-	args = append(args, k.place.prefix(), l.producer, k.number, now.UnixMilli(), t.MaxRows, t.MaxBytes, index, len(frames))
+	args = append(args, k.place.prefix(), l.producer, k.number, now.UnixMilli(), t.MaxRows, t.MaxBytes, index, len(frames), marks)
 	for _, f := range frames {
 		args = append(args, f.Len(), f.Columns, f.Base, f.Heads, f.Data)
 		l.b.counters.Frames.Add(1)
+	}
+	if marks > 0 {
+		args = append(args, max(marksPerTable/t.Partitions, 1), marksKept.Milliseconds())
+		first := 0
+		for _, c := range k.chunks {
+			for i := 0; len(c.marks) > 0 && i < c.Len(); i++ {
+				if m, ok := c.marks[i]; ok {
+					args = append(args, first+i, m.name, c.marked(m))
+				}
+			}
+			first += c.Len()
+		}
 	}
 	if t.Index {
 		flags := make([]byte, 0, rows)
@@ -208,6 +221,12 @@ func (l *lane) settle(k *call) (retry, handshake bool, err error) {
 		if answer(got, 3) == "1" {
 			l.b.counters.Repeats.Add(1)
 		}
+	case "R":
+		if l.dropReplayed(k, got[1:]) {
+			l.prepare(k)
+			k.unknown = false
+			return true, false, nil
+		}
 	case "F":
 		if l.dropFailed(k, got[1:]) {
 			l.prepare(k)
@@ -254,6 +273,38 @@ func (l *lane) accepted(k *call, epoch, first string) {
 		l.b.counters.Bytes.Add(int64(len(c.data)))
 		c.wait.Done()
 	}
+}
+
+// Marks are kept in two generations: so the last million of a table at least,
+// or those of a day.
+const (
+	marksPerTable = 1_000_000
+	marksKept     = 24 * time.Hour
+)
+
+// dropReplayed takes the chunks out of the call that were done before, and
+// reports whether anything is left to send.
+func (l *lane) dropReplayed(k *call, found []any) bool {
+	var left []*Chunk
+	first := 0
+	for _, c := range k.chunks {
+		n := c.Len()
+		for i := 0; i+1 < len(found); i += 2 {
+			row, _ := found[i].(int64)
+			text, _ := found[i+1].(string)
+			if at := int(row) - first; at >= 0 && at < n {
+				c.replay(at, text)
+			}
+		}
+		first += n
+		if c.result.Replays != nil {
+			c.wait.Done()
+		} else {
+			left = append(left, c)
+		}
+	}
+	k.chunks = left
+	return len(left) > 0
 }
 
 // dropFailed takes the rows whose expectation failed out of the call, and

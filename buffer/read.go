@@ -6,6 +6,7 @@ import (
 	"crypto/sha1" //nolint:gosec // what Redis has; not for secrecy
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -218,4 +219,49 @@ func (b *Buffer) Known(ctx context.Context, p Place, keys []string) ([]bool, err
 		}
 	}
 	return known, nil
+}
+
+// Marked looks for a mark in a place (Chunk.Mark).
+func (b *Buffer) Marked(ctx context.Context, p Place, name string) (*Replay, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.CallTimeout)
+	defer cancel()
+	for {
+		g, err := b.rdb.HGet(ctx, p.meta(), "ig").Int64()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return nil, unavailable("look up mark partition="+p.String(), err)
+		}
+		g = max(g, 1)
+		pipe := b.rdb.Pipeline()
+		now, before := pipe.HGet(ctx, p.marks(g), name), pipe.HGet(ctx, p.marks(g-1), name)
+		again := pipe.HGet(ctx, p.meta(), "ig")
+		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+			return nil, unavailable("look up mark partition="+p.String(), err)
+		}
+		if n, _ := again.Int64(); max(n, 1) != g {
+			continue // a generation began meanwhile
+		}
+		text := now.Val()
+		if text == "" {
+			text = before.Val()
+		}
+		if text == "" {
+			return nil, nil //nolint:nilnil // there is none
+		}
+		id, value, _ := strings.Cut(text, " ")
+		r := &Replay{Value: value}
+		r.ID, _ = table.ParseID(id)
+		return r, nil
+	}
+}
+
+// Claim remembers the sum of the first request of a name, as long as marks are
+// kept, and gives the sum that is remembered. parts is how many places share
+// the names.
+func (b *Buffer) Claim(ctx context.Context, p Place, parts int, name, sum string) (string, error) {
+	first, err := b.eval(ctx, claimScript, []string{p.meta()}, p.prefix(), name, sum, time.Now().UnixMilli(),
+		max(marksPerTable/parts, 1), marksKept.Milliseconds()).Text()
+	if err != nil {
+		return "", unavailable("claim name partition="+p.String(), err)
+	}
+	return first, nil
 }

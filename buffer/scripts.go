@@ -31,6 +31,9 @@ var fillText string
 //go:embed scripts/settle.lua
 var settleText string
 
+//go:embed scripts/claim.lua
+var claimText string
+
 //go:embed scripts/open.lua
 var openText string
 
@@ -41,6 +44,7 @@ var (
 	fillScript   = newScript(fillText)
 	settleScript = newScript(settleText)
 	openScript   = newScript(openText)
+	claimScript  = newScript(claimText)
 )
 
 // loadScripts puts the scripts into the cache of every master. The append

@@ -3,8 +3,10 @@
 -- KEYS  1 log, 2 meta           dirty:<g> and row:<key> share their hash tag
 -- ARGV  1 prefix  2 producer  3 number of the call  4 now, ms (only to forget old producers)
 --       5 most rows in the backlog  6 most bytes in the backlog
---       7 1: keep the index, 0: log only  8 number of frames
+--       7 1: keep the index, 0: log only  8 number of frames  9 number of marks
 --       then for each frame: rows, c, t, h, d
+--       then, when there are marks: how many a partition keeps, and for how many ms;
+--       and for each mark: row (from 0), name, value
 --       then, with the index: a letter for each row, a key for each row, and
 --       what a letter refers to for each row whose letter needs it
 --         g  Headpond made the key: nobody can know it yet, nothing to check or to drop
@@ -15,6 +17,7 @@
 --         c  no write since the clean row was read: its SHA-1
 --       capital letters are those of deletes
 -- gives {'K', epoch, first seq, '1' when it was a repeat}
+--       {'R', i, mark, …}       rows (from 0) whose mark is there already: done before
 --       {'F', i, …}             rows (from 0) whose expectation failed
 --       {'B', rows, bytes}      the backlog is full
 --       {'S'}                   the call is older than one already applied: nothing done
@@ -44,13 +47,33 @@ if m[9] then
   if tonumber(last) > number then return {'S'} end
 end
 
-local rows, size, arg = 0, 0, 9
+local rows, size, arg = 0, 0, 10
 for _ = 1, nframes do
   rows = rows + tonumber(ARGV[arg])
   size = size + #ARGV[arg + 3] + #ARGV[arg + 4]
   arg = arg + 5
 end
+local nmarks, firstmark = tonumber(ARGV[9]), arg + 2
+if nmarks > 0 then arg = firstmark + 3 * nmarks end
 local flags, firstkey = ARGV[arg], arg + 1
+
+-- A mark says that a request was done. Marks carry no TTL, so no eviction can
+-- take them; they are kept in two generations, and the older goes as a whole.
+local im
+if nmarks > 0 then
+  im = redis.call('HMGET', meta, 'ig', 'in', 'it')
+  local g = tonumber(im[1] or '1')
+  local answer = {'R'}
+  for i = 0, nmarks - 1 do
+    local name = ARGV[firstmark + 3 * i + 1]
+    local done = redis.call('HGET', prefix .. 'marks:' .. g, name) or redis.call('HGET', prefix .. 'marks:' .. (g - 1), name)
+    if done then
+      answer[#answer + 1] = tonumber(ARGV[firstmark + 3 * i])
+      answer[#answer + 1] = done
+    end
+  end
+  if #answer > 1 then return answer end
+end
 
 -- newest gives the index's word on the keys: key -> id, with a d behind it when
 -- it is a delete. The newest generation that knows a key is right.
@@ -117,7 +140,7 @@ end
 
 local first = (seq + 1) .. ''
 local last = seq
-arg = 9
+arg = 10
 for _ = 1, nframes do
   last = last + tonumber(ARGV[arg])
   bytes = bytes + #ARGV[arg + 3] + #ARGV[arg + 4]
@@ -128,6 +151,22 @@ end
 
 local update = {'seq', last, 'bytes', int(bytes),
   'p:' .. producer, ARGV[3] .. ' ' .. epoch .. ' ' .. first .. ' ' .. ARGV[4]}
+
+if nmarks > 0 then
+  local g, n, since = tonumber(im[1] or '1'), tonumber(im[2] or '0'), tonumber(im[3] or ARGV[4])
+  if n >= tonumber(ARGV[firstmark - 2]) or tonumber(ARGV[4]) - since >= tonumber(ARGV[firstmark - 1]) then
+    redis.call('UNLINK', prefix .. 'marks:' .. (g - 1))
+    g, n, since = g + 1, 0, tonumber(ARGV[4])
+  end
+  for i = 0, nmarks - 1 do
+    local at = firstmark + 3 * i
+    redis.call('HSET', prefix .. 'marks:' .. g, ARGV[at + 1],
+      epoch .. '-' .. (seq + 1 + tonumber(ARGV[at])) .. ' ' .. ARGV[at + 2])
+  end
+  local u = #update
+  update[u + 1], update[u + 2], update[u + 3] = 'ig', g, 'in'
+  update[u + 4], update[u + 5], update[u + 6] = n + nmarks, 'it', int(since)
+end
 
 if indexed then
   local dirty = prefix .. 'dirty:' .. gen

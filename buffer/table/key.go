@@ -126,7 +126,7 @@ func (t *Table) ParseKeyPath(raw string) (cells []Cell, key []byte, err *FieldEr
 		return nil, nil, refuse(codeBadKey, "The key of %s has %d parts (%s), separated by commas; this one has %d.",
 			t.Name, len(t.Key), t.KeyNames(), len(parts))
 	}
-	cells = make([]Cell, len(parts))
+	cells, key = make([]Cell, len(parts)), make([]byte, 0, len(raw))
 	judged := false
 	for i, part := range parts {
 		text, err := decodePart(part)

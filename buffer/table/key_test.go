@@ -1,8 +1,10 @@
 package table_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -187,21 +189,88 @@ func FuzzParseLine(f *testing.F) {
 }
 
 func FuzzParseKeyPath(f *testing.F) {
-	for _, seed := range []string{"a,1", "%2C,%25", "a%", ",,", "é,1e5"} {
+	for _, seed := range []string{
+		"a,1", "%2C,%25", "a%", ",,", "é,1e5", "1.50", "-0", "true", "6F9619FF8B86D011B42D00CF4FC964FF", "2026-01-02T03:04:05+01:00", "%5Cx00FF", `{"a":1.0}`, "sad", "{1,2}", "a%20",
+	} {
 		f.Add(seed)
 	}
+	var tabs []*table.Table
+	for _, ty := range allTypes() {
+		tabs = append(tabs, keyed(ty), keyed(ty, tText))
+	}
 	f.Fuzz(func(t *testing.T, raw string) {
-		tab := keyed(tNumeric, tText)
-		cells, key, bad := tab.ParseKeyPath(raw)
-		if bad != nil {
+		if len(raw) > 1<<12 {
 			return
 		}
-		row := table.Row{cells[1], cells[0]}
-		if cells[1].State == table.Set {
+		for _, tab := range tabs {
+			cells, key, bad := tab.ParseKeyPath(raw)
+			if bad != nil {
+				require.Contains(t, []string{"bad_key", "invalid_key"}, bad.Code)
+				continue
+			}
+			if key == nil {
+				judged := slices.IndexFunc(cells, func(c table.Cell) bool { return c.State == table.Judge })
+				require.True(t, json.Valid(cells[judged].Text), "%s", cells[judged].Text)
+				continue
+			}
+			row := table.Row(slices.Clone(cells))
+			slices.Reverse(row) // key order is not column order
+			require.Equal(t, string(key), string(tab.AppendKey(nil, row)))
+			if tab.PathKey(row) == "" {
+				continue // blanks in a char(n)
+			}
 			again, key2, bad := tab.ParseKeyPath(tab.PathKey(row))
 			require.Nil(t, bad)
 			require.Equal(t, string(key), string(key2))
-			require.Equal(t, string(cells[0].Text), string(again[0].Text))
+			require.Len(t, again, len(cells))
 		}
 	})
+}
+
+// TestTextCell: what TestParseKeyPath cannot show.
+func TestTextCell(t *testing.T) {
+	t.Parallel()
+	nest := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
+	for _, c := range []struct {
+		ty       *table.Type
+		in, cell string // as in TestParseKeyPath
+	}{
+		{tText, "", ""}, {tText, "a\x00", "!nul_not_allowed"}, {tInet, "a\x00", "!nul_not_allowed"}, {tJSON, "\"a\x00\"", "!nul_not_allowed"}, {tText, "a\xff", "!invalid_utf8"}, {tInet, "\xc0\xaf", "!invalid_utf8"},
+		{tText, "a\tb\r\n", "a\tb\r\n"}, {sized(table.KindVarchar, "character varying", 3), "äöüß", "!too_long"}, {tInt4, "", "!type_mismatch"}, {tInt8, "9223372036854775808", "!out_of_range"},
+		{tJSON, ` {"b": 1,  "a":2} `, ` {"b": 1,  "a":2} `}, {tJSON, `{"a":1,"a":1}`, "!invalid_json"}, {tJSON, "", "!invalid_json"}, {tJSON, `"\u0000"`, "!nul_not_allowed"},
+		{tJSONB, `{"bb":1,"a":2.0}`, `{"a": 2.0, "bb": 1}`}, {tJSONB, `"\ud800"`, "!invalid_json"}, {tJSONB, nest(31), nest(31)}, {tJSONB, nest(32), "!too_deep"}, {tJSON, nest(20_000), "!invalid_json"},
+		{domain("d", tInt4), "x", "!type_mismatch"}, {domain("d", tTimestamz), "2026-01-02T03:04:05", "!invalid_datetime"}, {domain("d", domain("e", tInt2)), "40000", "!out_of_range"},
+		{domain("d", tJSONB), nest(32), "!too_deep"}, {domain("d", tJSON), `{"a": 1}`, `?{"a": 1}`}, {domain("d", tText), `a"b`, `?"a\"b"`},
+		{arrayOf(tInt4), "{1,2}", `?"{1,2}"`}, {tSpot, `(1,"a b")`, `?"(1,\"a b\")"`},
+	} {
+		arena := append(make([]byte, 0, 16), "before"...)
+		out, cell, bad := c.ty.TextCell(arena, []byte(c.in))
+		about := fmt.Sprintf("%s %.60q", c.ty.Name, c.in)
+		if bad != nil {
+			assert.Equal(t, c.cell, "!"+bad.Code, about)
+			assert.Equal(t, "before", string(out), about)
+			bad.Column = "x" // is ours to write
+			_, _, again := c.ty.TextCell(arena, []byte(c.in))
+			assert.Empty(t, again.Column, about)
+			continue
+		}
+		want := map[table.CellState]string{table.Set: "", table.Judge: "?"}[cell.State] + string(cell.Text)
+		assert.Equal(t, c.cell, want, about)
+		assert.Equal(t, "before"+string(cell.Text), string(out), about)
+		assert.NotNil(t, cell.Text, about)
+		assert.Equal(t, len(cell.Text), cap(cell.Text), about)
+	}
+}
+
+func TestWritableColumn(t *testing.T) {
+	t.Parallel()
+	c, bad := events.WritableColumn("kind")
+	require.Nil(t, bad)
+	require.Equal(t, "kind", events.Columns[c].Name)
+	for name, code := range map[string]string{"knd": "unknown_column", "": "unknown_column", "serial": "read_only_column", "total": "read_only_column"} {
+		_, bad := events.WritableColumn(name)
+		require.NotNil(t, bad, name)
+		require.Equal(t, code, bad.Code)
+		require.Equal(t, name, bad.Column)
+	}
 }
