@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/labstack/echo/v4"
 
 	"github.com/headpond/headpond/buffer"
@@ -145,6 +147,7 @@ func collect(items []*item) {
 // readItems reads the lines. What is wrong with one line stays with it.
 func (s *Server) readItems(ctx context.Context, body []byte) ([]*item, error) {
 	var items []*item
+	d := jsontext.NewDecoder(bytes.NewReader(nil))
 	for len(body) > 0 {
 		line, rest, _ := bytes.Cut(body, []byte{'\n'})
 		body = rest
@@ -155,7 +158,7 @@ func (s *Server) readItems(ctx context.Context, body []byte) ([]*item, error) {
 			return nil, tooMany(s.limits.Rows)
 		}
 		i := &item{index: len(items), o: &operation{}}
-		if err := s.readItem(ctx, i, line); err != nil {
+		if err := s.readItem(ctx, d, i, line); err != nil {
 			i.fail(err)
 		}
 		items = append(items, i)
@@ -170,49 +173,104 @@ var kinds = map[string]table.Op{
 	"insert": table.OpInsert, "put": table.OpPut, "patch": table.OpPatch, "increment": table.OpIncrement, "delete": table.OpDelete,
 }
 
-func (s *Server) readItem(ctx context.Context, i *item, line []byte) error {
-	if err := (&incoming{}).whole(line); err != nil {
+func (s *Server) readItem(ctx context.Context, d *jsontext.Decoder, i *item, line []byte) error {
+	var l lineOf
+	if err := l.read(d, line); err != nil {
 		return err
 	}
-	var l struct {
-		Op    string          `json:"op"`
-		Table string          `json:"table"`
-		Key   json.RawMessage `json:"key"`
-		Row   json.RawMessage `json:"row"`
-	}
-	d := json.NewDecoder(bytes.NewReader(line))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&l); err != nil {
-		return fault(codeInvalidJSONShape, `A line must be {"op":…,"table":…,"key":…,"row":{…}} and nothing else.`)
-	}
-	kind, known := kinds[l.Op]
+	kind, known := kinds[l.op]
 	if !known {
 		return columnFault("op", string(codeInvalidJSONShape), "op must be insert, put, patch, increment or delete.")
 	}
 	var err error
-	if i.sv, err = s.served(l.Table); err != nil {
+	if i.sv, err = s.served(l.table); err != nil {
 		return err
 	}
-	i.o.kind, i.raw = kind, l.Row
+	i.o.kind, i.raw = kind, l.row
 	if kind != table.OpInsert {
 		if err := changeable(i.sv, kind); err != nil {
 			return err
 		}
 	}
-	if (kind == table.OpDelete) != (l.Row == nil) {
+	if (kind == table.OpDelete) != (l.row == nil) {
 		return columnFault("row", string(codeInvalidJSONShape), "row must be there, but not for a delete.")
 	}
-	if l.Key == nil || string(l.Key) == "null" {
+	if l.key == "" {
 		if kind == table.OpInsert || kind == table.OpPut {
 			return nil // the row may hold it
 		}
 		return columnFault("key", "bad_key", "key must be there.")
 	}
-	text := string(l.Key)
-	if l.Key[0] == '"' {
-		_ = json.Unmarshal(l.Key, &text) // it is valid
+	return s.itemKey(ctx, i, l.key)
+}
+
+// lineOf is a line of _bulk.
+type lineOf struct {
+	op, table, key string
+	row            []byte // a slice of the line; nil when there is none
+}
+
+func (l *lineOf) read(d *jsontext.Decoder, line []byte) error {
+	d.Reset(bytes.NewBuffer(line))
+	if d.PeekKind() != '{' {
+		if _, err := d.ReadValue(); err != nil {
+			return table.AsJSONError(err)
+		}
+		return l.shape()
 	}
-	return s.itemKey(ctx, i, text)
+	_, err := d.ReadToken()
+	for err == nil && d.PeekKind() != '}' {
+		err = l.member(d)
+	}
+	if err == nil {
+		_, err = d.ReadToken()
+	}
+	if p := new(Problem); errors.As(err, &p) {
+		return p
+	}
+	if err != nil {
+		return table.AsJSONError(err)
+	}
+	return (&incoming{}).end(d)
+}
+
+func (l *lineOf) shape() error {
+	return fault(codeInvalidJSONShape, `A line must be {"op":…,"table":…,"key":…,"row":{…}} and nothing else.`)
+}
+
+func (l *lineOf) member(d *jsontext.Decoder) error {
+	token, err := d.ReadToken()
+	if err != nil {
+		return err
+	}
+	name := token.String()
+	kind := d.PeekKind()
+	value, err := d.ReadValue()
+	if err != nil {
+		return err
+	}
+	text := string(value)
+	if kind == '"' {
+		unquoted, err := jsontext.AppendUnquote(nil, value)
+		if err != nil {
+			return err
+		}
+		text = string(unquoted)
+	}
+	switch {
+	case name == "op" && kind == '"':
+		l.op = text
+	case name == "table" && kind == '"':
+		l.table = text
+	case name == "key" && (kind == '"' || kind == '0'):
+		l.key = text
+	case name == "row" && kind == '{':
+		l.row = value
+	case (name == "key" || name == "row") && kind == 'n':
+	default:
+		return l.shape()
+	}
+	return nil
 }
 
 // itemKey reads a key as an answer gives it: bare when it is one column, else

@@ -71,10 +71,17 @@ func New(limits Limits, d Deps) (*Server, error) {
 	e.DELETE("/v1/:table/:key", s.delete)
 	e.POST("/v1/:table/:key/increment", s.addTo)
 	e.POST("/v1/_bulk", s.bulk)
+	for _, path := range []string{"/v1/receipts/:receipt", "/v1/:table/_schema"} { // not a row's
+		e.Match([]string{http.MethodPut, http.MethodPatch, http.MethodDelete}, path, readOnly)
+	}
 	e.GET("/v1/:table/:key", s.getRow)
 	e.HEAD("/v1/:table/:key", s.getRow)
 	e.GET("/admin/v1/status", s.getStatus)
 	return s, nil
+}
+
+func readOnly(echo.Context) error {
+	return fault(codeMethodNotAllowed, "This path does not take this method.").header("Allow", "GET, HEAD")
 }
 
 func (s *Server) panicked(_ echo.Context, err error, stack []byte) error {

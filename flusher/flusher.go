@@ -75,8 +75,9 @@ func (p *Part) Last() table.ID {
 type Report struct {
 	Parts     []Part
 	Dead      map[buffer.Place][]buffer.DeadRow
-	Copied    time.Time // when the rows were written, before COMMIT
-	Committed time.Time // when COMMIT answered
+	Coalesced map[buffer.Place]int64 // operations that were merged into another, and written with it
+	Copied    time.Time              // when the rows were written, before COMMIT
+	Committed time.Time              // when COMMIT answered
 }
 
 // Gap is a hole in a partition's log: rows that were accepted are gone. The

@@ -65,7 +65,8 @@ type board struct {
 
 type tableBoard struct {
 	buffer.FlushStats
-	lag lagWindow
+	Coalesced int64 // of Rows: merged into another before they were written
+	lag       lagWindow
 }
 
 func newBoard(workers int) *board {

@@ -177,6 +177,7 @@ func (f *Flusher) measure(tbl string, p *Part, report *Report) {
 			t.Rows += int64(fr.Len())
 		}
 		t.Rows -= int64(len(report.Dead[p.Place]))
+		t.Coalesced += report.Coalesced[p.Place]
 	})
 }
 

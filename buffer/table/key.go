@@ -2,7 +2,6 @@ package table
 
 import (
 	"bytes"
-	"errors"
 	"net/url"
 	"strings"
 	"unicode/utf8"
@@ -178,11 +177,10 @@ func decodePart(part string) ([]byte, *FieldError) {
 // value, and nil is NULL to Postgres. err has no Column. Safe for concurrent use.
 func (t *Type) TextCell(arena, s []byte) (_ []byte, cell Cell, err *FieldError) {
 	out, failure := t.appendText(arena, s)
-	var bad *FieldError
-	switch {
-	case failure == nil:
+	switch bad := failure.(type) { //nolint:errorlint // never wrapped
+	case nil:
 		cell.State = Set
-	case errors.As(failure, &bad):
+	case *FieldError:
 		own := *bad // some are shared
 		return arena, Cell{}, &own
 	default: // ErrJudge

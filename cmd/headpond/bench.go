@@ -28,7 +28,7 @@ func benchCommand() *cli.Command {
 	}
 }
 
-const allSections = "a,b,c,d,e,f,g,h,i,j"
+const allSections = "a,b,c,d,e,f,g,h,i,j,k,l,m"
 
 // bench is one run of the command.
 type bench struct {

@@ -77,7 +77,7 @@ func (s *benchStack) committed(ctx context.Context, table string, rows int64) (t
 	last, moved := int64(-1), time.Now()
 	for {
 		var done, dead int64
-		err := s.pool.QueryRow(ctx, `select coalesce(sum(committed), 0)::bigint, coalesce(sum(seq - committed), 0)::bigint
+		err := s.pool.QueryRow(ctx, `select coalesce(sum(committed + coalesced), 0)::bigint, coalesce(sum(dead + lost), 0)::bigint
 			from headpond.watermarks where table_name = $1`, table).Scan(&done, &dead)
 		now := time.Now()
 		switch {

@@ -94,10 +94,14 @@ func (s *benchSender) send(ctx context.Context) (n int64, err error) {
 			began = s.start.Add(time.Duration(turn * float64(time.Second)))
 			time.Sleep(time.Until(began))
 		}
-		if s.lasts > 0 && began.Sub(s.start) >= s.lasts || s.count > 0 && s.sent.Add(1) > s.count {
+		next := i*s.conns + s.number
+		if s.count > 0 { // each once, if there are as many
+			next = int(s.sent.Add(1) - 1)
+		}
+		if s.lasts > 0 && began.Sub(s.start) >= s.lasts || s.count > 0 && int64(next) >= s.count {
 			return n, nil
 		}
-		if err := s.conn.post(s.requests[(i*s.conns+s.number)%len(s.requests)]); err != nil {
+		if err := s.conn.post(s.requests[next%len(s.requests)]); err != nil {
 			return n, err
 		}
 		n++

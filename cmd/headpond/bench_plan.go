@@ -14,6 +14,8 @@ type extent struct {
 	load       time.Duration // closed loop, for the peak
 	paced      time.Duration // open loop, for the latencies
 	bulkRows   int           // in e, f and g
+	hotOps     int           // in k
+	putRows    int           // in l
 	memoryRows int           // in h
 	settle     time.Duration // before idle CPU and idle memory are taken
 	idle       time.Duration // over which CPU is measured
@@ -22,11 +24,11 @@ type extent struct {
 
 var (
 	fullExtent = extent{
-		rounds: 3, warm: 500 * time.Millisecond, load: 4 * time.Second, paced: 3 * time.Second, bulkRows: 500_000,
+		rounds: 3, warm: 500 * time.Millisecond, load: 4 * time.Second, paced: 3 * time.Second, bulkRows: 500_000, hotOps: 1_000_000, putRows: 200_000,
 		memoryRows: 200_000, settle: 5 * time.Second, idle: 10 * time.Second, backlog: 2_000_000,
 	}
 	quickExtent = extent{
-		rounds: 2, warm: 200 * time.Millisecond, load: 700 * time.Millisecond, paced: 500 * time.Millisecond, bulkRows: 100_000,
+		rounds: 2, warm: 200 * time.Millisecond, load: 700 * time.Millisecond, paced: 500 * time.Millisecond, bulkRows: 100_000, hotOps: 100_000, putRows: 50_000,
 		memoryRows: 50_000, settle: 2 * time.Second, idle: 4 * time.Second, backlog: 200_000,
 	}
 )
@@ -79,6 +81,11 @@ func (b *bench) roundSteps(only map[string]bool) (steps []step) {
 	add("b", "an INSERT per POST", b.insertEach)
 	add("c", "HSET and XADD per POST", b.naiveBehind)
 	single(256)
+	add("m", "Headpond, single PUTs", b.singlePuts)
+	add("k", "an UPDATE per POST, hot rows", b.hotUpdates)
+	add("k", "Headpond, patches and increments of hot rows", b.hotChanges)
+	add("l", "COPY and INSERT ON CONFLICT by one session", b.upsertRows)
+	add("l", "Headpond, PUTs through _bulk", b.bulkPuts)
 	add("e", "Headpond, NDJSON, cache: none", func(ctx context.Context) error { return b.headpondBulk(ctx, benchLogTable, "e_none") })
 	add("f", "COPY by one session", b.copyRows)
 	add("e", "Headpond, NDJSON, every row in the index", func(ctx context.Context) error { return b.headpondBulk(ctx, benchTable, "e_index") })

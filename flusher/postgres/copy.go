@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"io"
 	"net"
 	"strings"
 
@@ -14,12 +15,14 @@ import (
 
 // batch is the rows of one transaction, inside it.
 type batch struct {
-	conn   *pgx.Conn
-	table  *table.Table
-	parts  []flusher.Part
-	dead   []deadLetter
-	orphan func(ctx context.Context, pg *pgconn.PgError) error // asked before rows without a parent become dead letters
-	copied bool                                                // a COPY was made since the savepoint was set
+	conn      *pgx.Conn
+	table     *table.Table
+	parts     []flusher.Part
+	dead      []deadLetter
+	coalesced []int64   // of each part: operations merged into another
+	orphan    orphanage // asked before rows without a parent become dead letters
+	again     bool      // what is refused now is tried once more
+	wrote     bool      // something was written since the savepoint was set
 }
 
 // run is frames with the same column list, in order. Its rows are numbered
@@ -36,14 +39,32 @@ type framed struct {
 	first int // number of its first row in the run
 }
 
-// write copies all rows of the batch, bad ones set aside.
+// write writes all rows of the batch, bad ones set aside. Inserts alone are
+// copied as they lie: a key that occurs twice is refused as it would be one by one.
 func (b *batch) write(ctx context.Context) error {
+	b.coalesced = make([]int64, len(b.parts))
+	if !b.insertsOnly() {
+		return b.merge(ctx)
+	}
 	for _, r := range b.runs() {
-		if err := r.try(ctx, 0, r.rows); err != nil {
+		if err := b.try(ctx, r, 0, r.rows); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (b *batch) insertsOnly() bool {
+	for i := range b.parts {
+		for _, f := range b.parts[i].Frames {
+			for row := range f.Len() {
+				if f.Op(row) != table.OpInsert {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 func (b *batch) runs() []*run {
@@ -63,9 +84,9 @@ func (b *batch) runs() []*run {
 	return out
 }
 
-// copy sends rows from up to and without to. The lines go out as they lie in
+// write sends rows from up to and without to. The lines go out as they lie in
 // the frames: nothing is decoded or encoded.
-func (r *run) copy(ctx context.Context, from, to int) error {
+func (r *run) write(ctx context.Context, from, to int) error {
 	var lines net.Buffers
 	for _, f := range r.frames {
 		lo, hi := max(from-f.first, 0), min(to-f.first, f.Len())
@@ -73,19 +94,34 @@ func (r *run) copy(ctx context.Context, from, to int) error {
 			lines = append(lines, f.Lines(lo, hi))
 		}
 	}
-	_, err := r.b.conn.PgConn().CopyFrom(ctx, &lines, r.statement())
+	var names []string
+	for _, n := range table.ParseLine(r.frames[0].Columns) {
+		names = append(names, string(n.Text))
+	}
+	return r.b.copy(ctx, names, &lines)
+}
+
+// copy sends lines. Names are quoted; they come from the catalog by way of the
+// frame.
+func (b *batch) copy(ctx context.Context, names []string, lines io.Reader) error {
+	_, err := b.conn.PgConn().CopyFrom(ctx, lines, "copy "+b.table.SQLName+" ("+quoteAll(names)+") from stdin")
 	return err
 }
 
-// statement of the run's COPY. Names are quoted; they come from the catalog by
-// way of the frame.
-func (r *run) statement() string {
-	names := table.ParseLine(r.frames[0].Columns)
+func quoteAll(names []string) string {
 	quoted := make([]string, len(names))
 	for i, n := range names {
-		quoted[i] = pgx.Identifier{string(n.Text)}.Sanitize()
+		quoted[i] = quote(n)
 	}
-	return "copy " + r.b.table.SQLName + " (" + strings.Join(quoted, ", ") + ") from stdin"
+	return strings.Join(quoted, ", ")
+}
+
+func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
+
+// refuse makes row n of the run a dead letter.
+func (r *run) refuse(n int, pg *pgconn.PgError) error {
+	f, i := r.at(n)
+	return r.b.setAside(f.part, f.Frame, i, pg)
 }
 
 // at gives the frame of row n and the row's place in it.

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/headpond/headpond/buffer"
 	"github.com/headpond/headpond/buffer/table"
+	"github.com/headpond/headpond/flusher"
 )
 
 // deadLetter is a row that Postgres refused, with its reason.
@@ -20,43 +22,67 @@ type deadLetter struct {
 	key      string
 	accepted time.Time
 	columns  []string
-	values   []*string // canonical text, exact
-	row      string    // JSON, for people
+	values   []*string // canonical text, exact; of an increment what is added, where its column is exact
+	row      string    // JSON, for people: the whole row
 	cause    *pgconn.PgError
 }
 
-// setAside makes row n of the run a dead letter.
-func (r *run) setAside(n int, pg *pgconn.PgError) error {
-	f, i := r.at(n)
-	first := f.First()
+// setAside makes row i of a frame a dead letter.
+func (b *batch) setAside(part *flusher.Part, f *table.Frame, i int, pg *pgconn.PgError) error {
+	first, op := f.First(), f.Op(i)
 	d := deadLetter{
-		place: f.part.Place, id: table.ID{Epoch: first.Epoch, Seq: first.Seq + uint64(i)}, //nolint:gosec // never negative
-		op: f.Op(i), accepted: f.Accepted(i), cause: pg,
+		place: part.Place, id: table.ID{Epoch: first.Epoch, Seq: first.Seq + uint64(i)}, //nolint:gosec // never negative
+		op: op, accepted: f.Accepted(i), cause: pg,
 	}
 	names, cells := table.ParseLine(f.Columns), table.ParseLine(f.Line(i))
+	var changes []table.Change
+	if op.Changes() && len(cells) > 0 {
+		var err error
+		if changes, err = table.ParseChanges(cells[len(cells)-1].Text); err != nil {
+			return err
+		}
+		cells = cells[:len(cells)-1]
+	}
 	if len(names) != len(cells) {
 		return fmt.Errorf("%w: %d columns and %d values in %s", table.ErrCorruptFrame, len(names), len(cells), d.id)
 	}
-	t := r.b.table
-	row := make(table.Row, len(t.Columns))
+	row := make(table.Row, len(b.table.Columns))
 	for j, name := range names {
-		d.columns = append(d.columns, string(name.Text))
-		if cells[j].State == table.Null {
-			d.values = append(d.values, nil)
-		} else {
-			text := string(cells[j].Text)
-			d.values = append(d.values, &text)
-		}
-		if c, ok := t.Column(string(name.Text)); ok {
+		c, known := b.table.Column(string(name.Text))
+		if known {
 			row[c] = cells[j]
 		}
+		if written, value := writes(op, j, known && b.table.IsKey(c), cells[j], changes); written {
+			d.columns = append(d.columns, string(name.Text))
+			d.values = append(d.values, value)
+		}
 	}
-	d.row = string(t.AppendRowJSON(nil, row))
-	if t.HasKey() {
-		d.key = string(t.AppendKey(nil, row))
+	d.row = string(b.table.AppendRowJSON(nil, row))
+	if b.table.HasKey() {
+		d.key = string(b.table.AppendKey(nil, row))
 	}
-	r.b.dead = append(r.b.dead, d)
+	b.dead = append(b.dead, d)
 	return nil
+}
+
+// writes says whether an operation writes the column at a position, and what: a
+// delete has a key, a patch the key and what it changes, all others the row.
+func writes(op table.Op, position int, key bool, cell table.Cell, changes []table.Change) (written bool, value *string) {
+	if cell.State == table.Set {
+		text := string(cell.Text)
+		value = &text
+	}
+	at := slices.IndexFunc(changes, func(c table.Change) bool { return c.Column == position })
+	switch {
+	case at >= 0 && changes[at].Add != nil:
+		text := string(changes[at].Add)
+		return true, &text
+	case op.Changes():
+		return key || at >= 0, value
+	case op == table.OpDelete:
+		return key, value
+	}
+	return true, value
 }
 
 // bury inserts the dead letters, all in one round trip.

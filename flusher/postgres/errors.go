@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headpond/headpond/flusher"
 )
 
 // class of an error: what the flusher does about it.
@@ -90,5 +92,5 @@ func flushError(tbl string, err error) error {
 		return err
 	}
 	c, _ := classify(err)
-	return &FlushError{Table: tbl, halted: c == schemaError, err: err}
+	return &FlushError{Table: tbl, halted: c == schemaError || errors.Is(err, flusher.ErrKeyChanged), err: err}
 }

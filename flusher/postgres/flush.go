@@ -68,7 +68,7 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 		return nil, err
 	}
 	defer rollback(ctx, tx)
-	report := &flusher.Report{Dead: make(map[buffer.Place][]buffer.DeadRow)}
+	report := &flusher.Report{Dead: make(map[buffer.Place][]buffer.DeadRow), Coalesced: make(map[buffer.Place]int64)}
 	if len(claims) == 0 {
 		return report, nil
 	}
@@ -84,6 +84,9 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 		return nil, err
 	}
 	report.Copied = time.Now()
+	for i := range report.Parts {
+		report.Coalesced[report.Parts[i].Place] = b.coalesced[i]
+	}
 	for _, d := range b.dead {
 		report.Dead[d.place] = append(report.Dead[d.place], buffer.DeadRow{Key: d.key, ID: d.id})
 	}
@@ -142,19 +145,20 @@ func rollback(ctx context.Context, tx pgx.Tx) {
 func advance(ctx context.Context, tx pgx.Tx, report *flusher.Report, dead []deadLetter) error {
 	var tbl string
 	var parts []int32
-	var before, epochs, seqs, committed, buried []int64
+	var before, epochs, seqs, committed, coalesced, buried []int64
 	for i := range report.Parts {
 		p := &report.Parts[i]
 		if len(p.Frames) == 0 {
 			continue
 		}
 		tbl = p.Place.Table
-		bad := int64(len(report.Dead[p.Place]))
+		bad, merged := int64(len(report.Dead[p.Place])), report.Coalesced[p.Place]
 		parts = append(parts, int32(p.Place.Partition)) //nolint:gosec // partitions are few
 		before = append(before, int64(p.Watermark.Seq)) //nolint:gosec // below 2^53
 		epochs = append(epochs, int64(p.Last().Epoch))  //nolint:gosec // below 2^53
 		seqs = append(seqs, int64(p.Last().Seq))        //nolint:gosec // below 2^53
-		committed = append(committed, int64(p.Rows())-bad)
+		committed = append(committed, int64(p.Rows())-bad-merged)
+		coalesced = append(coalesced, merged)
 		buried = append(buried, bad)
 	}
 	if len(parts) == 0 {
@@ -162,11 +166,12 @@ func advance(ctx context.Context, tx pgx.Tx, report *flusher.Report, dead []dead
 	}
 	tag, err := tx.Exec(ctx, `
 		update headpond.watermarks w
-		set epoch = x.epoch, seq = x.seq, committed = w.committed + x.committed, dead = w.dead + x.dead, updated_at = now()
-		from unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
-			as x (partition, before, epoch, seq, committed, dead)
+		set epoch = x.epoch, seq = x.seq, committed = w.committed + x.committed, coalesced = w.coalesced + x.coalesced,
+			dead = w.dead + x.dead, updated_at = now()
+		from unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
+			as x (partition, before, epoch, seq, committed, coalesced, dead)
 		where w.table_name = $1 and w.partition = x.partition and w.seq = x.before`,
-		tbl, parts, before, epochs, seqs, committed, buried)
+		tbl, parts, before, epochs, seqs, committed, coalesced, buried)
 	if err != nil {
 		return fmt.Errorf("move watermarks: %w", err)
 	}

@@ -10,28 +10,34 @@ import (
 
 const foreignKeyViolation = "23503"
 
-// orphans asks the job, once, what is to become of rows whose parent is
-// missing. It uses a connection of its own: the job's transaction has failed.
-func (s *Store) orphans(job flusher.Batch) func(context.Context, *pgconn.PgError) error {
+// orphanage decides what becomes of a batch with a row that refers to a missing
+// one, or that others refer to: nil makes it a dead letter, an error ends the
+// flush. again: the row is tried once more when the rest of the batch is written.
+type orphanage func(ctx context.Context, pg *pgconn.PgError, again bool) error
+
+// orphans asks the job, once. A row of a table that refers to itself may wait
+// for another row of the same batch, so there the last try is what counts. It
+// uses a connection of its own: the job's transaction has failed.
+func (s *Store) orphans(job flusher.Batch) orphanage {
 	asked := false
-	return func(ctx context.Context, pg *pgconn.PgError) error {
+	return func(ctx context.Context, pg *pgconn.PgError, again bool) error {
 		if asked || pg.Code != foreignKeyViolation {
 			return nil
 		}
-		asked = true
-		parent, err := s.parent(ctx, pg)
-		if err != nil {
+		child, parent, err := s.relatives(ctx, pg)
+		if err != nil || again && child == parent {
 			return err
 		}
+		asked = true
 		return job.Orphan(ctx, parent)
 	}
 }
 
-// parent is the table, by its name in paths, that a foreign key refers to;
-// empty when there is no such key.
-func (s *Store) parent(ctx context.Context, pg *pgconn.PgError) (string, error) {
+// relatives are the tables, by their names in paths, of a foreign key and of
+// what it refers to; empty when there is no such key.
+func (s *Store) relatives(ctx context.Context, pg *pgconn.PgError) (child, parent string, err error) {
 	rows, err := s.pool.Query(ctx, `
-		select pn.nspname, p.relname
+		select n.nspname, c.relname, pn.nspname, p.relname
 		from pg_catalog.pg_constraint k
 		join pg_catalog.pg_class c on c.oid = k.conrelid
 		join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -39,15 +45,15 @@ func (s *Store) parent(ctx context.Context, pg *pgconn.PgError) (string, error) 
 		join pg_catalog.pg_namespace pn on pn.oid = p.relnamespace
 		where k.conname = $1 and c.relname = $2 and n.nspname = $3`, pg.ConstraintName, pg.TableName, pg.SchemaName)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	defer rows.Close()
-	var schema, rel string
 	if !rows.Next() {
-		return "", rows.Err()
+		return "", "", rows.Err()
 	}
-	if err := rows.Scan(&schema, &rel); err != nil {
-		return "", err
+	var schema, rel, parentSchema, parentRel string
+	if err := rows.Scan(&schema, &rel, &parentSchema, &parentRel); err != nil {
+		return "", "", err
 	}
-	return pathName(schema, rel), nil
+	return pathName(schema, rel), pathName(parentSchema, parentRel), nil
 }

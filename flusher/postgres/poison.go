@@ -8,21 +8,29 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// try copies rows from up to and without to, and sets bad ones aside. Before
-// every COPY but the first of a transaction it moves the savepoint, so that an
-// error undoes only that COPY: neither the lock on the watermark nor the good
+// stretch is rows that are written together, numbered from 0.
+type stretch interface {
+	// write writes rows from up to and without to, or none of them.
+	write(ctx context.Context, from, to int) error
+	// refuse takes a row that Postgres has refused by itself.
+	refuse(n int, pg *pgconn.PgError) error
+}
+
+// try writes rows from up to and without to, and sets bad ones aside. Before
+// every write but the first of a transaction it moves the savepoint, so that an
+// error undoes only that write: neither the lock on the watermark nor the good
 // rows before it.
-func (r *run) try(ctx context.Context, from, to int) error {
+func (b *batch) try(ctx context.Context, s stretch, from, to int) error {
 	if from == to {
 		return nil
 	}
-	if r.b.copied {
-		if err := r.b.exec(ctx, "release savepoint headpond; savepoint headpond"); err != nil {
+	if b.wrote {
+		if err := b.exec(ctx, "release savepoint headpond; savepoint headpond"); err != nil {
 			return err
 		}
 	}
-	r.b.copied = true
-	err := r.copy(ctx, from, to)
+	b.wrote = true
+	err := s.write(ctx, from, to)
 	if err == nil {
 		return nil
 	}
@@ -30,29 +38,29 @@ func (r *run) try(ctx context.Context, from, to int) error {
 	if c != rowError {
 		return err
 	}
-	if err := r.b.orphan(ctx, pg); err != nil {
+	if err := b.orphan(ctx, pg, b.again); err != nil {
 		return err
 	}
-	if err := r.b.exec(ctx, "rollback to savepoint headpond"); err != nil {
+	if err := b.exec(ctx, "rollback to savepoint headpond"); err != nil {
 		return err
 	}
-	return r.isolate(ctx, from, to, pg)
+	return b.isolate(ctx, s, from, to, pg)
 }
 
-// isolate finds the bad row of a COPY that failed and does the rest again. The
-// server names the line for most errors; that row is then judged alone, never
-// on the word of a message. Errors without a line (foreign keys, constraint
-// triggers) are found by halving.
-func (r *run) isolate(ctx context.Context, from, to int, pg *pgconn.PgError) error {
+// isolate finds the bad row of a write that failed and does the rest again. The
+// server names the line for most errors of a COPY; that row is then judged
+// alone, never on the word of a message. Errors without a line (foreign keys,
+// constraint triggers, all that is not a COPY) are found by halving.
+func (b *batch) isolate(ctx context.Context, s stretch, from, to int, pg *pgconn.PgError) error {
 	if to-from == 1 {
-		return r.setAside(from, pg)
+		return s.refuse(from, pg)
 	}
 	cuts := []int{from, (from + to) / 2, to}
 	if line, ok := lineOf(pg); ok && from+line <= to {
 		cuts = []int{from, from + line - 1, from + line, to}
 	}
 	for i := range len(cuts) - 1 {
-		if err := r.try(ctx, cuts[i], cuts[i+1]); err != nil {
+		if err := b.try(ctx, s, cuts[i], cuts[i+1]); err != nil {
 			return err
 		}
 	}

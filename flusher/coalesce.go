@@ -1,0 +1,263 @@
+package flusher
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/headpond/headpond/buffer/table"
+)
+
+// Coalescing: what a batch does to a key is merged into as few operations as
+// give the same row as all of them one by one. What lies between, no reader of
+// Postgres sees, and nothing but the last row has to pass its constraints.
+
+// ErrKeyChanged means that the log was written for another primary key than
+// the table has now.
+var ErrKeyChanged = errors.New("rows in the log lack a column of the table's primary key")
+
+// Net is one operation that stands for one or more of the log's on one key.
+type Net struct {
+	Op      table.Op       // a patch stands for increments too
+	Columns *Columns       // of Row
+	Row     table.Row      // the whole row afterwards; of a delete only the key counts
+	Changes []table.Change // of a patch; positions in Columns
+	Origins []Origin       // what it stands for, in their order
+
+	wave int
+}
+
+// Columns is a column list. Within one Coalesce the same list is the same pointer.
+type Columns struct {
+	Names  []string
+	header []byte // the names as a frame has them
+	key    []int  // where the table's key columns are
+}
+
+// Origin is an operation as it lies in the log.
+type Origin struct {
+	Part  int // among the batch's
+	Frame *table.Frame
+	Row   int // in the frame
+}
+
+// ID of the row.
+func (o Origin) ID() table.ID {
+	first := o.Frame.First()
+	return table.ID{Epoch: first.Epoch, Seq: first.Seq + uint64(o.Row)} //nolint:gosec // never negative
+}
+
+// Net is the operation alone.
+func (o Origin) Net(t *table.Table) (*Net, error) {
+	columns, err := newColumns(t, o.Frame.Columns)
+	if err != nil {
+		return nil, err
+	}
+	return o.read(columns)
+}
+
+func (o Origin) read(columns *Columns) (*Net, error) {
+	n := &Net{Op: o.Frame.Op(o.Row), Columns: columns, Row: table.ParseLine(o.Frame.Line(o.Row)), Origins: []Origin{o}}
+	width := len(columns.Names)
+	if n.Op.Changes() {
+		n.Op = table.OpPatch
+		width++
+	}
+	if len(n.Row) != width {
+		return nil, fmt.Errorf("%w: %d columns and %d values in %s", table.ErrCorruptFrame, len(columns.Names), len(n.Row), o.ID())
+	}
+	if n.Op != table.OpPatch {
+		return n, nil
+	}
+	var err error
+	n.Changes, err = table.ParseChanges(n.Row[width-1].Text)
+	n.Row = n.Row[:width-1]
+	for _, c := range n.Changes {
+		if c.Column >= len(n.Row) {
+			err = table.ErrCorruptFrame
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: changes of %s", err, o.ID())
+	}
+	return n, nil
+}
+
+// Coalesce merges the operations of a batch on a table with a primary key. The
+// outcome is waves, to be written one after the other; within one each key
+// occurs once. ErrKeyChanged needs a change of schema.
+func Coalesce(t *table.Table, parts []Part) ([][]*Net, error) {
+	c := coalescer{table: t, lists: make(map[string]*Columns), newest: make(map[string]*Net), keyRow: make(table.Row, len(t.Columns))}
+	for i := range t.Columns {
+		c.lasting = c.lasting || t.Columns[i].IdentityAlways && !t.IsKey(i)
+	}
+	for i := range parts {
+		for _, f := range parts[i].Frames {
+			columns, err := c.list(f.Columns)
+			if err != nil {
+				return nil, err
+			}
+			for row := range f.Len() {
+				n, err := Origin{Part: i, Frame: f, Row: row}.read(columns)
+				if err != nil {
+					return nil, err
+				}
+				if err := c.add(n); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return c.waves, nil
+}
+
+type coalescer struct {
+	table   *table.Table
+	lists   map[string]*Columns // by header
+	newest  map[string]*Net     // by key
+	waves   [][]*Net
+	lasting bool // a put keeps a value of the row that it replaces, so it counts which row that is
+
+	keyRow  table.Row // room
+	keyText []byte
+}
+
+func (c *coalescer) list(header []byte) (*Columns, error) {
+	if l := c.lists[string(header)]; l != nil {
+		return l, nil
+	}
+	l, err := newColumns(c.table, header)
+	c.lists[string(header)] = l
+	return l, err
+}
+
+func newColumns(t *table.Table, header []byte) (*Columns, error) {
+	l := &Columns{header: header}
+	for _, name := range table.ParseLine(header) {
+		l.Names = append(l.Names, string(name.Text))
+	}
+	for _, k := range t.Key {
+		at := slices.Index(l.Names, t.Columns[k].Name)
+		if at < 0 {
+			return nil, ErrKeyChanged
+		}
+		l.key = append(l.key, at)
+	}
+	if !t.HasKey() {
+		return nil, ErrKeyChanged
+	}
+	return l, nil
+}
+
+// Key gives the key columns' places in the list, in key order. The caller must
+// not change it.
+func (l *Columns) Key() []int { return l.key }
+
+func (c *coalescer) add(n *Net) error {
+	for i, k := range c.table.Key {
+		c.keyRow[k] = n.Row[n.Columns.key[i]]
+	}
+	c.keyText = c.table.AppendKey(c.keyText[:0], c.keyRow)
+	before := c.newest[string(c.keyText)]
+	if before != nil {
+		merged, err := c.merge(before, n)
+		if merged || err != nil {
+			return err
+		}
+		n.wave = before.wave + 1
+	}
+	if n.wave == len(c.waves) {
+		c.waves = append(c.waves, nil)
+	}
+	c.waves[n.wave] = append(c.waves[n.wave], n)
+	c.newest[string(c.keyText)] = n
+	return nil
+}
+
+// merge lets n stand for op too, which comes after it. It reports false when
+// no one operation gives what both do.
+func (c *coalescer) merge(n, op *Net) (bool, error) {
+	switch {
+	case op.Op == table.OpDelete:
+		n.become(table.OpDelete, op)
+	case c.lasting && (n.Op == table.OpDelete || op.Op == table.OpPut):
+		return false, nil
+	case n.Op == table.OpDelete: // the row is gone: whatever comes adds it anew
+		n.become(table.OpPut, op)
+	case op.Op == table.OpInsert: // the row is there: this one is refused
+		return false, nil
+	case op.Op == table.OpIgnore: // the row is there: nothing happens
+	case op.Op == table.OpPut && n.Op == table.OpInsert: // if the key exists, all is refused, and done again one by one
+		n.become(table.OpInsert, op)
+	case op.Op == table.OpPut:
+		n.become(table.OpPut, op)
+	case n.Op == table.OpIgnore: // which row the patch finds, only Postgres knows
+		return false, nil
+	default:
+		if err := c.patch(n, op); err != nil {
+			return false, err
+		}
+	}
+	n.Origins = append(n.Origins, op.Origins...)
+	return true, nil
+}
+
+func (n *Net) become(kind table.Op, op *Net) {
+	n.Op, n.Columns, n.Row, n.Changes = kind, op.Columns, op.Row, nil
+}
+
+// patch lays op's row over n's, and when n is a patch too, its changes.
+func (c *coalescer) patch(n, op *Net) error {
+	if n.Columns != op.Columns {
+		if err := c.widen(n, op); err != nil {
+			return err
+		}
+	}
+	n.Columns, n.Row = op.Columns, op.Row
+	if n.Op == table.OpPatch {
+		for _, ch := range op.Changes {
+			n.Changes = addChange(n.Changes, ch)
+		}
+	}
+	return nil
+}
+
+// addChange: the values of columns that are set come from the row.
+func addChange(changes []table.Change, ch table.Change) []table.Change {
+	i := slices.IndexFunc(changes, func(c table.Change) bool { return c.Column == ch.Column })
+	switch {
+	case i < 0:
+		return append(changes, ch)
+	case ch.Add == nil || changes[i].Add == nil:
+		changes[i].Add = nil
+	default:
+		changes[i].Add = table.AddDecimal(changes[i].Add, ch.Add)
+	}
+	return changes
+}
+
+// widen gives op the columns that only n has, and moves n's changes to where
+// its columns are then: the schema changed between the two.
+func (c *coalescer) widen(n, op *Net) error {
+	header := bytes.Clone(op.Columns.header)
+	place := make([]int, len(n.Columns.Names)) // of n's columns in the wider list
+	row := slices.Clone(op.Row)
+	for i, name := range n.Columns.Names {
+		place[i] = slices.Index(op.Columns.Names, name)
+		if place[i] < 0 {
+			place[i] = len(row)
+			row = append(row, n.Row[i])
+			header = table.AppendEscaped(append(header, '\t'), []byte(name))
+		}
+	}
+	var err error
+	if op.Columns, err = c.list(header); err != nil {
+		return err
+	}
+	op.Row = row
+	for i := range n.Changes {
+		n.Changes[i].Column = place[n.Changes[i].Column]
+	}
+	return nil
+}
