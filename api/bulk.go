@@ -472,7 +472,7 @@ func settleChunk(c *buffer.Chunk, owners []*item, err error) {
 	}
 	failed := 0
 	if len(r.Replays) > 0 {
-		owners[0].o.idem.replayed = true
+		owners[0].o.idem.replayed.Store(true)
 	}
 	for n, i := range owners {
 		switch {

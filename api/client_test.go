@@ -45,7 +45,34 @@ func (s *stack) try(method, path string, body io.Reader, headers ...string) (*an
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
-	return &answer{res.StatusCode, res.Header, text}, err
+	a := &answer{res.StatusCode, res.Header, text}
+	if err != nil {
+		return a, err
+	}
+	return a, s.conforms(r, known(body), a)
+}
+
+// conforms holds an exchange to the OpenAPI document.
+func (s *stack) conforms(r *http.Request, sent []byte, a *answer) error {
+	document, err := specOf(s.Handler())
+	if err == nil {
+		err = document.check(r, sent, a)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s, %d: this is not what openapi.yaml says: %w\n%.1000s", r.Method, r.URL, a.status, err, a.body)
+	}
+	return nil
+}
+
+// known is a request's body when it can be had again.
+func known(body io.Reader) []byte {
+	r, ok := body.(*strings.Reader)
+	if !ok {
+		return nil
+	}
+	text := make([]byte, r.Size())
+	_, _ = r.ReadAt(text, 0)
+	return text
 }
 
 func (s *stack) do(method, path, body string, headers ...string) *answer {

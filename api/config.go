@@ -9,6 +9,7 @@ import (
 type Limits struct {
 	Body int64         // bytes
 	Rows int           // rows of one request
+	List int           // most that ?limit= may ask for
 	Wait time.Duration // most that Prefer: wait and ?wait= may ask for
 }
 
@@ -16,6 +17,7 @@ type Limits struct {
 const (
 	DefaultBody = 8 << 20
 	DefaultRows = 50_000
+	DefaultList = 10_000
 	DefaultWait = 60 * time.Second
 )
 
@@ -26,6 +28,9 @@ func (l Limits) withDefaults() Limits {
 	if l.Rows == 0 {
 		l.Rows = DefaultRows
 	}
+	if l.List == 0 {
+		l.List = DefaultList
+	}
 	if l.Wait == 0 {
 		l.Wait = DefaultWait
 	}
@@ -33,7 +38,7 @@ func (l Limits) withDefaults() Limits {
 }
 
 func (l Limits) validate() error {
-	if l.Body < 0 || l.Rows < 0 || l.Wait < 0 {
+	if l.Body < 0 || l.Rows < 0 || l.List < 0 || l.Wait < 0 {
 		return errors.New("api limits: no value may be negative")
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/headpond/headpond/buffer"
 	"github.com/headpond/headpond/buffer/table"
@@ -21,7 +22,7 @@ import (
 // idempotency is the key of a request. A nil one is none.
 type idempotency struct {
 	key      string
-	replayed bool // something of the request was done before
+	replayed atomic.Bool // something of the request was done before
 }
 
 const mostIdempotencyKey = 255
@@ -63,7 +64,7 @@ func (i *idempotency) name(part int) string { return i.key + "#" + strconv.Itoa(
 
 // header tells a client that the answer is that of an earlier request.
 func (i *idempotency) header(h http.Header) {
-	if i != nil && i.replayed {
+	if i != nil && i.replayed.Load() {
 		h.Set("Idempotency-Replayed", "true")
 	}
 }
@@ -83,7 +84,7 @@ func (o *operation) remembered(t *table.Table) string {
 // recall gives the operation the outcome that was remembered.
 func (o *operation) recall(t *table.Table, r buffer.Replay) {
 	o.done, o.err, o.id = true, nil, r.ID
-	o.idem.replayed = true
+	o.idem.replayed.Store(true)
 	o.created = strings.HasPrefix(r.Value, "1")
 	o.row = nil
 	if columns, line, ok := strings.Cut(r.Value[min(1, len(r.Value)):], "\n"); ok {
@@ -94,7 +95,7 @@ func (o *operation) recall(t *table.Table, r buffer.Replay) {
 // recall takes the rows of an answer that is told again: they were made once,
 // with the keys and defaults of then.
 func (in *incoming) recall(rows []int, r *buffer.Result) {
-	in.idem.replayed = true
+	in.idem.replayed.Store(true)
 	lines := strings.SplitAfter(r.Replays[0].Value, "\n")
 	for n, j := range rows {
 		if n >= len(lines) || lines[n] == "" {

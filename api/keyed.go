@@ -226,7 +226,7 @@ func (k *keyed) learn(ctx context.Context, q *keyQueue, t *task, f *buffer.Found
 	case f.Source != buffer.Miss:
 		row, whole := byColumns(t.sv.Table, f.Columns, f.Line)
 		if !whole {
-			if err := k.s.widenStored(ctx, t, f, row); err != nil {
+			if err := k.s.fillStored(ctx, t.sv, t.cells, f, row); err != nil {
 				return err
 			}
 		}
@@ -249,19 +249,19 @@ func (k *keyed) learn(ctx context.Context, q *keyQueue, t *task, f *buffer.Found
 	return nil
 }
 
-// widenStored fills the stored columns that a row of the log lacks, because
+// fillStored fills the stored columns that a row of the log lacks, because
 // they were added since: as they are in Postgres when it is there, else with
 // their defaults.
-func (s *Server) widenStored(ctx context.Context, t *task, f *buffer.Found, row table.Row) error {
+func (s *Server) fillStored(ctx context.Context, sv *Served, key []table.Cell, f *buffer.Found, row table.Row) error {
 	missing := false
-	for _, c := range t.sv.Table.Stored() {
+	for _, c := range sv.Table.Stored() {
 		missing = missing || row[c].State == table.Missing
 	}
 	if !missing {
 		return nil
 	}
 	if f.Source == buffer.Clean || f.Committed {
-		now, found, err := s.edge.LoadRow(ctx, t.sv.Table, t.cells)
+		now, found, err := s.edge.LoadRow(ctx, sv.Table, key)
 		if err != nil {
 			return storeUnavailable(err, "Postgres must be asked for this row, and does not answer now.")
 		}
@@ -270,7 +270,7 @@ func (s *Server) widenStored(ctx context.Context, t *task, f *buffer.Found, row 
 			return nil
 		}
 	}
-	in := newIncoming(t.sv.Table)
+	in := newIncoming(sv.Table)
 	defer in.release()
 	r := in.add()
 	copy(r.cells, row)

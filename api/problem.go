@@ -50,6 +50,7 @@ const (
 	codeDraining            code = "draining"
 	codeOutcomeUnknown      code = "outcome_unknown"
 	codeNotCached           code = "not_cached"
+	codeFlushTimeout        code = "flush_timeout"
 	codeDeadLettered        code = "dead_lettered"
 	codeInternal            code = "internal"
 	codeVersionMismatch     code = "version_mismatch"
@@ -71,7 +72,7 @@ var statuses = map[code]int{
 	codeBodyTooLarge: 413, codeBatchTooLarge: 413,
 	codeUnsupportedMedia: 415, codeUnsupportedEncoding: 415,
 	codeBufferUnavailable: 503, codeStoreUnavailable: 503, codeBacklogFull: 503, codeDraining: 503,
-	codeOutcomeUnknown: 504, codeNotCached: 504, codeInternal: 500,
+	codeOutcomeUnknown: 504, codeNotCached: 504, codeFlushTimeout: 504, codeInternal: 500,
 }
 
 func (c code) status() int {

@@ -190,11 +190,14 @@ func (s *Server) cached(ctx context.Context, g *reading, f *buffer.Found) error 
 }
 
 // widen completes a row of the log that lacks columns. When it is committed
-// Postgres has the whole row; else the columns that are not there yet are
-// null, but for generated ones, which only Postgres can compute.
+// Postgres has the whole row; else the columns that are not there yet take
+// their defaults, and generated ones only Postgres can compute.
 func (s *Server) widen(ctx context.Context, g *reading, f *buffer.Found, row table.Row) error {
 	if f.Source == buffer.Clean || f.Committed {
 		return s.load(ctx, g, "")
+	}
+	if err := s.fillStored(ctx, g.sv, g.cells, f, row); err != nil {
+		return err
 	}
 	if err := s.edge.Generate(ctx, g.sv.Table, row); err != nil {
 		return storeUnavailable(err, "Postgres must compute a column of this row, and cannot be asked now.")
@@ -215,8 +218,8 @@ func byColumns(t *table.Table, columns, line []byte) (row table.Row, whole bool)
 		return row, len(t.Stored()) == len(t.Columns)
 	}
 	known := 0
-	for i, name := range table.ParseLine(columns) {
-		if c, ok := t.Column(string(name.Text)); ok && i < len(cells) {
+	for i, c := range t.Places(columns) {
+		if c >= 0 && i < len(cells) {
 			row[c] = cells[i]
 			known++
 		}
@@ -275,16 +278,15 @@ func (s *Server) keep(ctx context.Context, g *reading, lease string) bool {
 func allColumns(t *table.Table, row table.Row) (columns, line []byte) {
 	for i := range t.Columns {
 		if i > 0 {
-			columns, line = append(columns, '\t'), append(line, '\t')
+			line = append(line, '\t')
 		}
-		columns = table.AppendEscaped(columns, []byte(t.Columns[i].Name))
 		if row[i].State == table.Set {
 			line = table.AppendEscaped(line, row[i].Text)
 		} else {
 			line = append(line, '\\', 'N')
 		}
 	}
-	return columns, append(line, '\n')
+	return t.AllHeader(), append(line, '\n')
 }
 
 // etag is a hash of the row's canonical text, without its generated columns:

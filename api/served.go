@@ -30,6 +30,8 @@ type Edge interface {
 	LoadRow(ctx context.Context, t *table.Table, key []table.Cell) (row table.Row, found bool, err error)
 	// Generate computes the generated columns of a row that is not in Postgres yet.
 	Generate(ctx context.Context, t *table.Table, row table.Row) error
+	// List gives rows to each until it returns false; a row is valid until then. A *table.FieldError says that the query cannot be asked.
+	List(ctx context.Context, t *table.Table, q *table.Query, each func(table.Row) bool) error
 	Ping(ctx context.Context) error
 }
 

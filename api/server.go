@@ -60,9 +60,19 @@ func New(limits Limits, d Deps) (*Server, error) {
 	if d.Metrics != nil {
 		e.GET("/metrics", echo.WrapHandler(d.Metrics))
 	}
+	document := &openapi{tables: &s.tables}
+	e.GET("/openapi.json", document.getJSON)
+	e.GET("/openapi.yaml", document.getYAML)
+	for _, path := range []string{"/docs", "/docs/docs.css", "/docs/docs.js"} {
+		e.GET(path, getDocs)
+	}
 	e.GET("/v1", s.listTables)
 	e.GET("/v1/receipts/:receipt", s.getReceipt)
+	e.GET("/v1/:table", s.list)
+	e.HEAD("/v1/:table", s.list)
 	e.POST("/v1/:table", s.post)
+	e.POST("/v1/flush", s.flushAll)
+	e.POST("/v1/:table/flush", s.flushTable)
 	e.GET("/v1/:table/_schema", s.getSchema)
 	e.HEAD("/v1/receipts/:receipt", s.getReceipt) // or the row's HEAD would take them
 	e.HEAD("/v1/:table/_schema", s.getSchema)
@@ -134,7 +144,8 @@ func pathSegment(s string) string { return notReserved(url.PathEscape(s)) }
 // notReserved takes a part that is encoded. The router compares parts as they
 // were sent, so one escape more sets a table or a key apart.
 func notReserved(part string) string {
-	if part == "receipts" || part == "_schema" {
+	switch part {
+	case "receipts", "_schema", "_bulk", "flush":
 		return fmt.Sprintf("%%%02X%s", part[0], part[1:])
 	}
 	return part

@@ -134,9 +134,7 @@ func (c *coalescer) list(header []byte) (*Columns, error) {
 
 func newColumns(t *table.Table, header []byte) (*Columns, error) {
 	l := &Columns{header: header}
-	for _, name := range table.ParseLine(header) {
-		l.Names = append(l.Names, string(name.Text))
-	}
+	l.Names = table.HeaderNames(header)
 	for _, k := range t.Key {
 		at := slices.Index(l.Names, t.Columns[k].Name)
 		if at < 0 {
@@ -248,7 +246,7 @@ func (c *coalescer) widen(n, op *Net) error {
 		if place[i] < 0 {
 			place[i] = len(row)
 			row = append(row, n.Row[i])
-			header = table.AppendEscaped(append(header, '\t'), []byte(name))
+			header = table.AppendEscaped(append(header, '\t'), []byte("0:"+name))
 		}
 	}
 	var err error

@@ -122,6 +122,10 @@ func (f *Frame) Accepted(i int) time.Time {
 	return time.UnixMicro(f.Base + int64(delta)*1000)
 }
 
+func setEnd(heads []byte, i, end int) {
+	binary.LittleEndian.PutUint32(heads[i*headSize+4:], uint32(end))
+}
+
 func (f *Frame) end(i int) uint32 {
 	return binary.LittleEndian.Uint32(f.Heads[i*headSize+4:])
 }

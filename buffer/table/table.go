@@ -80,6 +80,7 @@ type Default struct {
 // Column is one column of a table.
 type Column struct {
 	Name           string
+	Number         int // in the catalog: kept when the column is renamed; 0 when not known
 	Type           *Type
 	NotNull        bool
 	Generated      bool // GENERATED … STORED: computed by Postgres, never written by Headpond
@@ -142,7 +143,7 @@ func (t *Table) Seal() *Table {
 		if i > 0 {
 			t.header = append(t.header, '\t')
 		}
-		t.header = AppendEscaped(t.header, []byte(t.Columns[c].Name))
+		t.header = t.Columns[c].appendHeader(t.header)
 	}
 	return t
 }
@@ -157,8 +158,8 @@ func (t *Table) Column(name string) (int, bool) {
 // generated ones. The caller must not change it.
 func (t *Table) Stored() []int { return t.stored }
 
-// Header is the column list of a frame: the names of the stored columns as a
-// COPY text line without its newline. The caller must not change it.
+// Header is the column list of a frame: the stored columns as a COPY text line
+// without its newline, see AllHeader. The caller must not change it.
 func (t *Table) Header() []byte { return t.header }
 
 // HasKey reports whether the table has a primary key.

@@ -31,7 +31,7 @@ func (l *load) table(r *relation) *table.Table {
 
 func (l *load) column(a *attribute) table.Column {
 	c := table.Column{
-		Name: a.name, Type: l.types.get(a.typ),
+		Name: a.name, Number: a.num, Type: l.types.get(a.typ),
 		NotNull:        a.notNull || l.types.notNull(a.typ),
 		Generated:      a.generated,
 		IdentityAlways: a.identity == "a",

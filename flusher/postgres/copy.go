@@ -94,11 +94,7 @@ func (r *run) write(ctx context.Context, from, to int) error {
 			lines = append(lines, f.Lines(lo, hi))
 		}
 	}
-	var names []string
-	for _, n := range table.ParseLine(r.frames[0].Columns) {
-		names = append(names, string(n.Text))
-	}
-	return r.b.copy(ctx, names, &lines)
+	return r.b.copy(ctx, table.HeaderNames(r.frames[0].Columns), &lines)
 }
 
 // copy sends lines. Names are quoted; they come from the catalog by way of the

@@ -34,7 +34,7 @@ func (b *batch) setAside(part *flusher.Part, f *table.Frame, i int, pg *pgconn.P
 		place: part.Place, id: table.ID{Epoch: first.Epoch, Seq: first.Seq + uint64(i)}, //nolint:gosec // never negative
 		op: op, accepted: f.Accepted(i), cause: pg,
 	}
-	names, cells := table.ParseLine(f.Columns), table.ParseLine(f.Line(i))
+	names, cells := table.HeaderNames(f.Columns), table.ParseLine(f.Line(i))
 	var changes []table.Change
 	if op.Changes() && len(cells) > 0 {
 		var err error
@@ -48,12 +48,12 @@ func (b *batch) setAside(part *flusher.Part, f *table.Frame, i int, pg *pgconn.P
 	}
 	row := make(table.Row, len(b.table.Columns))
 	for j, name := range names {
-		c, known := b.table.Column(string(name.Text))
+		c, known := b.table.Column(name)
 		if known {
 			row[c] = cells[j]
 		}
 		if written, value := writes(op, j, known && b.table.IsKey(c), cells[j], changes); written {
-			d.columns = append(d.columns, string(name.Text))
+			d.columns = append(d.columns, name)
 			d.values = append(d.values, value)
 		}
 	}

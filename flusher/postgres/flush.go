@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -63,7 +64,11 @@ func (s *Store) Flush(ctx context.Context, job flusher.Batch) (*flusher.Report, 
 }
 
 func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*flusher.Report, error) {
-	tx, claims, err := begin(ctx, conn, job.Table, job.Partitions)
+	t := s.lookup(job.Table)
+	if t == nil || t.Unusable != "" {
+		return nil, &FlushError{Table: job.Table, halted: true, err: unusable(t)}
+	}
+	tx, claims, err := begin(ctx, conn, t, job.Partitions)
 	if err != nil {
 		return nil, err
 	}
@@ -75,11 +80,11 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 	if report.Parts, err = job.Load(ctx, claims); err != nil {
 		return nil, err
 	}
-	t := s.lookup(job.Table)
-	if t == nil || t.Unusable != "" {
-		return nil, &FlushError{Table: job.Table, halted: true, err: unusable(t)}
+	adapted, err := adapt(t, report.Parts)
+	if err != nil {
+		return nil, err
 	}
-	b := &batch{conn: conn, table: t, parts: report.Parts, orphan: s.orphans(job)}
+	b := &batch{conn: conn, table: t, parts: adapted, orphan: s.orphans(job)}
 	if err := b.write(ctx); err != nil {
 		return nil, err
 	}
@@ -100,6 +105,53 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 	return report, nil
 }
 
+// adapt lays the rows out as the table has its columns now: they may have been
+// accepted before ALTER TABLE.
+func adapt(t *table.Table, parts []flusher.Part) ([]flusher.Part, error) {
+	out := slices.Clone(parts)
+	for i := range out {
+		frames := make([]*table.Frame, len(out[i].Frames))
+		for j, f := range out[i].Frames {
+			var err error
+			if frames[j], err = t.Adapt(f); err != nil {
+				return nil, err
+			}
+		}
+		out[i].Frames = frames
+	}
+	return out, nil
+}
+
+// columnsNow reads the columns of a table that is locked against ALTER TABLE.
+const columnsNow = `
+	select attnum::int, attname::text, atttypid, atttypmod, attgenerated <> '' from pg_catalog.pg_attribute
+	where attrelid = $1 and attnum > 0 and not attisdropped order by attnum`
+
+// errSchemaChanged passes: the catalog is read again within a second.
+var errSchemaChanged = errors.New("the table was altered a moment ago; its catalog is being read again")
+
+// checkColumns compares what is known of the columns with what is there now.
+func checkColumns(t *table.Table, rows pgx.Rows) error {
+	n, same := 0, true
+	var number int
+	var name string
+	var oid uint32
+	var mod int32
+	var generated bool
+	_, err := pgx.ForEachRow(rows, []any{&number, &name, &oid, &mod, &generated}, func() error {
+		if n < len(t.Columns) {
+			c := &t.Columns[n]
+			same = same && c.Number == number && c.Name == name && c.Type.OID == oid && c.Type.Mod == mod && c.Generated == generated
+		}
+		n++
+		return nil
+	})
+	if err == nil && (!same || n != len(t.Columns)) {
+		err = errSchemaChanged
+	}
+	return err
+}
+
 func unusable(t *table.Table) error {
 	if t == nil {
 		return errors.New("the table does not exist or is not exposed any more")
@@ -109,13 +161,15 @@ func unusable(t *table.Table) error {
 
 // begin starts the transaction, locks, and sets the savepoint before the rows,
 // all in one round trip.
-func begin(ctx context.Context, conn *pgx.Conn, tbl string, partitions []int) (pgx.Tx, []flusher.Claim, error) {
+func begin(ctx context.Context, conn *pgx.Conn, t *table.Table, partitions []int) (pgx.Tx, []flusher.Claim, error) {
 	var claims []flusher.Claim
 	b := &pgx.Batch{}
 	b.BeginTx(pgx.TxOptions{})
 	b.Queue(settings)
 	b.Queue("set constraints all immediate")
-	b.Queue(claim, tbl, partitions).Query(func(rows pgx.Rows) error {
+	b.Queue("lock table only " + t.SQLName + " in row exclusive mode")
+	b.Queue(columnsNow, t.OID).Query(func(rows pgx.Rows) error { return checkColumns(t, rows) })
+	b.Queue(claim, t.Name, partitions).Query(func(rows pgx.Rows) error {
 		held, err := pgx.CollectRows(rows, scanWatermark)
 		for _, h := range held {
 			claims = append(claims, flusher.Claim{Place: h.place, Watermark: h.id})

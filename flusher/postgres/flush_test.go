@@ -22,12 +22,12 @@ import (
 // flushBundle is a store on a migrated database with the table t.
 type flushBundle struct {
 	*Store
-	t    *testing.T
+	t    testing.TB
 	pool *pgxpool.Pool
 	wms  *Watermarks
 }
 
-func setupFlush(t *testing.T, ddl string, partitions int) *flushBundle {
+func setupFlush(t testing.TB, ddl string, partitions int) *flushBundle {
 	t.Helper()
 	url := uptest.Database(t)
 	require.NoError(t, migrations.Up(t.Context(), url))

@@ -120,13 +120,16 @@ func (b *batch) apply(ctx context.Context, nets []*flusher.Net) error {
 	case table.OpInsert:
 		return b.copyNets(ctx, nets)
 	case table.OpIgnore:
-		return b.insert(ctx, nets, ignoreConflict)
+		_, err := b.query(ctx, insertStatement(b.table, nets, ignoreConflict))
+		return err
 	case table.OpPut:
-		return b.insert(ctx, nets, replaceConflict)
+		_, err := b.query(ctx, insertStatement(b.table, nets, replaceConflict))
+		return err
 	case table.OpPatch:
 		return b.patch(ctx, nets)
 	}
-	return b.delete(ctx, nets)
+	_, err := b.query(ctx, holdStatement(b.table, nets, "update"), deleteStatement(b.table, nets))
+	return err
 }
 
 func (b *batch) copyNets(ctx context.Context, nets []*flusher.Net) error {
@@ -147,58 +150,27 @@ func (b *batch) copyNets(ctx context.Context, nets []*flusher.Net) error {
 	return b.copy(ctx, nets[0].Columns.Names, bytes.NewReader(lines))
 }
 
-// insert with ON CONFLICT. Rows go in key order, so that writers of the same
-// keys wait for each other and do not deadlock.
-func (b *batch) insert(ctx context.Context, nets []*flusher.Net, c conflict) error {
-	s, err := insertStatement(b.table, nets, c)
-	if err != nil {
-		return err
-	}
-	_, err = b.query(ctx, s)
-	return err
-}
-
 // patch changes the rows that are there, and inserts those that are not as a
-// whole. A row that somebody else inserts in between is a conflict, and found
-// by the replay.
+// whole. A row that somebody else inserts in between is a conflict, which the
+// replay resolves.
 func (b *batch) patch(ctx context.Context, nets []*flusher.Net) error {
-	hold, err := holdStatement(b.table, nets, "no key update") // children's checks need not wait
-	if err != nil {
-		return err
-	}
-	statements := []statement{hold}
-	update, some, err := updateStatement(b.table, nets)
-	if err != nil {
-		return err
-	}
-	if some {
+	statements := []statement{holdStatement(b.table, nets, "no key update")} // foreign keys to the row are checked meanwhile
+	if update, some := updateStatement(b.table, nets); some {
 		statements = append(statements, update)
 	}
-	rows, err := b.query(ctx, statements...)
-	if err != nil || len(rows) == 0 {
+	absent, err := b.query(ctx, statements...)
+	if err != nil || len(absent) == 0 {
 		return err
 	}
-	missing := make([]*flusher.Net, len(rows))
-	for i, row := range rows {
-		at, err := strconv.Atoi(string(row[0]))
+	missing := make([]*flusher.Net, len(absent))
+	for i, row := range absent {
+		n, err := strconv.Atoi(string(row[0]))
 		if err != nil {
 			return err
 		}
-		missing[i] = nets[at-1]
+		missing[i] = nets[n-1]
 	}
-	return b.insert(ctx, missing, refuseConflict)
-}
-
-func (b *batch) delete(ctx context.Context, nets []*flusher.Net) error {
-	hold, err := holdStatement(b.table, nets, "update")
-	if err != nil {
-		return err
-	}
-	remove, err := deleteStatement(b.table, nets)
-	if err != nil {
-		return err
-	}
-	_, err = b.query(ctx, hold, remove)
+	_, err = b.query(ctx, insertStatement(b.table, missing, refuseConflict))
 	return err
 }
 

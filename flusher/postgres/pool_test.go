@@ -14,12 +14,12 @@ import (
 func TestMain(m *testing.M) { uptest.Main(m) }
 
 // open makes a database of the test's own, runs sql in it, and gives a pool.
-func open(t *testing.T, sql string) *pgxpool.Pool {
+func open(t testing.TB, sql string) *pgxpool.Pool {
 	t.Helper()
 	return openURL(t, uptest.Database(t), sql)
 }
 
-func openURL(t *testing.T, url, sql string) *pgxpool.Pool {
+func openURL(t testing.TB, url, sql string) *pgxpool.Pool {
 	t.Helper()
 	pool, err := NewPool(t.Context(), url, PoolOptions{MaxConns: 3})
 	require.NoError(t, err)
@@ -31,7 +31,7 @@ func openURL(t *testing.T, url, sql string) *pgxpool.Pool {
 }
 
 // execute runs any number of statements.
-func execute(t *testing.T, pool *pgxpool.Pool, sql string) {
+func execute(t testing.TB, pool *pgxpool.Pool, sql string) {
 	t.Helper()
 	conn, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
@@ -50,7 +50,7 @@ func value(t *testing.T, pool *pgxpool.Pool, sql string) string {
 }
 
 // loadTables loads all tables of the database.
-func loadTables(t *testing.T, pool *pgxpool.Pool, named ...string) map[string]*table.Table {
+func loadTables(t testing.TB, pool *pgxpool.Pool, named ...string) map[string]*table.Table {
 	t.Helper()
 	tables, err := LoadCatalog(t.Context(), pool, Selection{Expose: []string{"*.*"}, Tables: named})
 	require.NoError(t, err)

@@ -39,25 +39,16 @@ func (a *arrays) add(cell func(i int) table.Cell) string {
 
 // column gives the operations' values of a column of their list, and returns
 // them cast.
-func (a *arrays) column(t *table.Table, at int) (string, error) {
-	cast, err := castOf(t, a.nets[0].Columns.Names[at])
-	if err != nil {
-		return "", err
-	}
-	return a.add(func(i int) table.Cell { return a.nets[i].Row[at] }) + cast, nil
+func (a *arrays) column(t *table.Table, at int) string {
+	return a.add(func(i int) table.Cell { return a.nets[i].Row[at] }) + castOf(t, a.nets[0].Columns.Names[at])
 }
 
 // key is column, for those of the primary key.
-func (a *arrays) key(t *table.Table) ([]string, error) {
-	var out []string
+func (a *arrays) key(t *table.Table) (out []string) {
 	for _, at := range a.nets[0].Columns.Key() {
-		value, err := a.column(t, at)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, value)
+		out = append(out, a.column(t, at))
 	}
-	return out, nil
+	return out
 }
 
 // from is the arrays as the relation u; o numbers the operations from 1.
@@ -69,13 +60,10 @@ func (a *arrays) from() string {
 	return "unnest(" + strings.Join(params, ", ") + ") with ordinality as u (" + strings.Join(names, ", ") + ", o)"
 }
 
-// castOf a column of the log.
-func castOf(t *table.Table, name string) (string, error) {
-	i, known := t.Column(name)
-	if !known {
-		return "", &FlushError{Table: t.Name, halted: true, err: fmt.Errorf("the log holds values of a column %q that the table does not have", name)}
-	}
-	return "::" + bottom(t.Columns[i].Type).Bare, nil
+// castOf a column by its name. Frames are adapted to the table, so it is there.
+func castOf(t *table.Table, name string) string {
+	i, _ := t.Column(name)
+	return "::" + bottom(t.Columns[i].Type).Bare
 }
 
 // textArray is a text[] in the binary form of array_recv.
@@ -106,14 +94,13 @@ const (
 	replaceConflict
 )
 
-func insertStatement(t *table.Table, nets []*flusher.Net, c conflict) (statement, error) {
+// insertStatement adds rows in key order, so that writers of the same keys wait
+// for each other and do not deadlock.
+func insertStatement(t *table.Table, nets []*flusher.Net, c conflict) statement {
 	a := arrays{nets: nets}
 	values := make([]string, len(nets[0].Columns.Names))
 	for at := range values {
-		var err error
-		if values[at], err = a.column(t, at); err != nil {
-			return statement{}, err
-		}
+		values[at] = a.column(t, at)
 	}
 	var key []string
 	for _, at := range nets[0].Columns.Key() {
@@ -121,7 +108,7 @@ func insertStatement(t *table.Table, nets []*flusher.Net, c conflict) (statement
 	}
 	sql := "insert into " + t.SQLName + " (" + quoteAll(nets[0].Columns.Names) + ") overriding system value select " +
 		strings.Join(values, ", ") + " from " + a.from() + " order by " + strings.Join(key, ", ") + onConflict(t, c)
-	return statement{sql, a.params}, nil
+	return statement{sql, a.params}
 }
 
 // onConflict names the key, so that another unique constraint is an error. What
@@ -166,27 +153,21 @@ func keyEquals(t *table.Table, key []string) string {
 // holdStatement locks the rows in key order, so that writers of the same keys
 // wait for each other and do not deadlock. It gives the numbers of the
 // operations whose keys are not there.
-func holdStatement(t *table.Table, nets []*flusher.Net, strength string) (statement, error) {
+func holdStatement(t *table.Table, nets []*flusher.Net, strength string) statement {
 	a := arrays{nets: nets}
-	key, err := a.key(t)
-	if err != nil {
-		return statement{}, err
-	}
+	key := a.key(t)
 	sql := fmt.Sprintf(`
 		with u as (select * from %s),
 			held as (select u.o from %s t join u on %s order by %s for %s of t)
 		select u.o::text from u where not exists (select from held where held.o = u.o)`,
 		a.from(), only(t), keyEquals(t, key), strings.Join(key, ", "), strength)
-	return statement{sql, a.params}, nil
+	return statement{sql, a.params}
 }
 
-func deleteStatement(t *table.Table, nets []*flusher.Net) (statement, error) {
+func deleteStatement(t *table.Table, nets []*flusher.Net) statement {
 	a := arrays{nets: nets}
-	key, err := a.key(t)
-	if err != nil {
-		return statement{}, err
-	}
-	return statement{"delete from " + only(t) + " t using " + a.from() + " where " + keyEquals(t, key), a.params}, nil
+	key := a.key(t)
+	return statement{"delete from " + only(t) + " t using " + a.from() + " where " + keyEquals(t, key), a.params}
 }
 
 // What a patch does to a column, a letter of its mask.
@@ -205,24 +186,18 @@ type changed struct {
 
 // updateStatement changes the columns that are changed by any of the
 // operations, each operation its own. It reports false when there are none.
-func updateStatement(t *table.Table, nets []*flusher.Net) (s statement, some bool, err error) {
+func updateStatement(t *table.Table, nets []*flusher.Net) (s statement, some bool) {
 	columns, masks := changesOf(nets)
 	if len(columns) == 0 {
-		return statement{}, false, nil
+		return statement{}, false
 	}
 	a := arrays{nets: nets}
-	key, err := a.key(t)
-	if err != nil {
-		return statement{}, false, err
-	}
+	key := a.key(t)
 	mask := a.add(func(i int) table.Cell { return table.Cell{State: table.Set, Text: masks[i]} })
 	assign := make([]string, len(columns))
 	for slot, c := range columns {
-		cast, err := castOf(t, c.name)
-		if err != nil {
-			return statement{}, false, err
-		}
-		value, own := a.add(func(i int) table.Cell { return c.cells[i] }), "t."+quote(c.name)
+		cast, own := castOf(t, c.name), "t."+quote(c.name)
+		value := a.add(func(i int) table.Cell { return c.cells[i] })
 		sum := ""
 		if c.added { // NULL counts as 0, as it did when the row was accepted
 			sum = fmt.Sprintf(" when '%c' then (coalesce(%s::numeric, 0) + %s::numeric)%s", adds, own, value, cast)
@@ -231,7 +206,7 @@ func updateStatement(t *table.Table, nets []*flusher.Net) (s statement, some boo
 			quote(c.name), mask, slot+1, sets, value, cast, sum, own)
 	}
 	sql := "update " + only(t) + " t set " + strings.Join(assign, ", ") + " from " + a.from() + " where " + keyEquals(t, key)
-	return statement{sql, a.params}, true, nil
+	return statement{sql, a.params}, true
 }
 
 // changesOf collects the changed columns, and a mask for each operation.

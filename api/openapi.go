@@ -1,0 +1,137 @@
+package api
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"github.com/goccy/go-yaml"
+	"github.com/labstack/echo/v4"
+)
+
+// openapiYAML says what the server does whatever tables it serves. It ends
+// within components.schemas, so that the tables' schemas can follow.
+//
+//go:embed openapi.yaml
+var openapiYAML []byte
+
+//go:embed docs.html docs.css docs.js
+var docsFiles embed.FS
+
+// openapi serves the OpenAPI document of the catalog as it is now, and the page
+// that shows it. It is made once for each catalog that somebody asks about.
+type openapi struct {
+	tables *atomic.Pointer[catalog]
+	last   atomic.Pointer[openapiDocument]
+}
+
+type openapiDocument struct {
+	of         *catalog
+	json, yaml []byte
+	tag        string
+}
+
+func (o *openapi) getJSON(c echo.Context) error {
+	d, err := o.document()
+	if err != nil {
+		return err
+	}
+	return d.serve(c, echo.MIMEApplicationJSON, d.json)
+}
+
+func (o *openapi) getYAML(c echo.Context) error {
+	d, err := o.document()
+	if err != nil {
+		return err
+	}
+	return d.serve(c, "application/yaml", d.yaml) // RFC 9512
+}
+
+func (d *openapiDocument) serve(c echo.Context, kind string, body []byte) error {
+	h := c.Response().Header()
+	h.Set("ETag", d.tag)
+	h.Set("Cache-Control", "no-cache")
+	if matches(c.Request().Header.Values("If-None-Match"), d.tag) {
+		return c.NoContent(http.StatusNotModified)
+	}
+	return c.Blob(http.StatusOK, kind, body)
+}
+
+// document is that of the present catalog. Two requests at once may both make
+// it, which harms nobody.
+func (o *openapi) document() (*openapiDocument, error) {
+	tables := o.tables.Load()
+	if d := o.last.Load(); d != nil && d.of == tables {
+		return d, nil
+	}
+	d, err := newDocument(tables)
+	if err != nil {
+		return nil, fmt.Errorf("make OpenAPI document: %w", err)
+	}
+	o.last.Store(d)
+	return d, nil
+}
+
+// newDocument adds the tables' schemas to the static part: as members of the
+// JSON, and as lines of the YAML, which takes JSON for a value.
+func newDocument(tables *catalog) (*openapiDocument, error) {
+	var whole map[string]any
+	if err := yaml.Unmarshal(openapiYAML, &whole); err != nil {
+		return nil, err
+	}
+	components, _ := whole["components"].(map[string]any)
+	schemas, _ := components["schemas"].(map[string]any)
+	text := bytes.NewBuffer(bytes.Clone(openapiYAML))
+	if tables != nil {
+		added := make(map[string]*schema)
+		for name, sv := range *tables {
+			if sv.Table.Unusable == "" {
+				tableSchemas(added, name, sv.Table)
+			}
+		}
+		for _, name := range sortedKeys(added) {
+			line, err := json.Marshal(added[name])
+			if err != nil {
+				return nil, err
+			}
+			schemas[name] = json.RawMessage(line)
+			fmt.Fprintf(text, "    %s: %s\n", name, line)
+		}
+	}
+	body, err := json.Marshal(whole)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(body)
+	return &openapiDocument{of: tables, json: body, yaml: text.Bytes(), tag: `"` + hex.EncodeToString(sum[:12]) + `"`}, nil
+}
+
+// docsPolicy lets the page load files of this server and nothing else.
+const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// getDocs is GET /docs and the files that the page needs.
+func getDocs(c echo.Context) error {
+	file, kind := "docs.html", "text/html; charset=utf-8"
+	switch {
+	case strings.HasSuffix(c.Path(), ".css"):
+		file, kind = "docs.css", "text/css; charset=utf-8"
+	case strings.HasSuffix(c.Path(), ".js"):
+		file, kind = "docs.js", "text/javascript; charset=utf-8"
+	}
+	body, err := docsFiles.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	h := c.Response().Header()
+	h.Set("Content-Security-Policy", docsPolicy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-cache")
+	return c.Blob(http.StatusOK, kind, body)
+}
