@@ -48,7 +48,7 @@ func TestOrphansWaitForTheirParents(t *testing.T) {
 	require.Len(t, j.mark.cut(place(0), w.logs[place(0)]), 1, "no row after the mark is judged by it")
 	require.NoError(t, f.orphan(ctx, j, "parent"), "what has no parent now never had one")
 
-	f.schedule.done(j, map[int]left{0: {backlog: 5}}, 5, time.Millisecond, nil, time.Now())
+	f.schedule.done(j, map[int]left{0: {backlog: 5}}, 5, 0, time.Millisecond, nil, time.Now())
 	require.Nil(t, f.schedule.tables["t"].mark)
 }
 

@@ -173,7 +173,7 @@ func (f *Flusher) dispatch(jobs chan<- *job, free *int) time.Time {
 func (f *Flusher) finish(r result) {
 	f.mu.Lock()
 	before := f.schedule.tables[r.job.table.Name].trouble
-	f.schedule.done(r.job, r.remains, r.rows, r.took, r.err, time.Now())
+	f.schedule.done(r.job, r.remains, r.rows, r.merged, r.took, r.err, time.Now())
 	f.mu.Unlock()
 	switch {
 	case isWaiting(r.err):

@@ -17,6 +17,16 @@ type tableState struct {
 	parts   []partState
 	trouble trouble
 	mark    *mark // set while the table waits for a parent table
+	merging bool  // most of what the last batch held was merged
+}
+
+// patience is how long a row waits for company: where rows are merged, more
+// company costs nothing, so half of the target lag.
+func (st *tableState) patience() time.Duration {
+	if st.merging {
+		return max(st.Linger, st.TargetLag/2)
+	}
+	return st.Linger
 }
 
 type partState struct {
@@ -76,7 +86,7 @@ func (s *schedule) notice(tbl string, partition int, backlog int64, now time.Tim
 	}
 	if !p.pending {
 		p.pending = true
-		p.due = now.Add(st.Linger)
+		p.due = now.Add(st.patience())
 	}
 	if p.backlog >= int64(st.sizer.rows/2) && p.due.After(now) && !p.busy {
 		p.due = now // a full batch need not wait
@@ -166,10 +176,13 @@ type left struct {
 }
 
 // done takes a job's result.
-func (s *schedule) done(j *job, remains map[int]left, rows int, took time.Duration, err error, now time.Time) {
+func (s *schedule) done(j *job, remains map[int]left, rows, merged int, took time.Duration, err error, now time.Time) {
 	st := s.tables[j.table.Name]
 	if st == nil {
 		return
+	}
+	if err == nil && rows > 0 {
+		st.merging = merged > rows/2
 	}
 	for _, i := range j.partitions {
 		p := &st.parts[i]
@@ -185,7 +198,7 @@ func (s *schedule) done(j *job, remains map[int]left, rows int, took time.Durati
 		case l.busy: // somebody else has it, and may hold it for long
 			p.due = now.Add(max(st.Linger, busyPause))
 		case err == nil && l.backlog < int64(st.sizer.rows/2):
-			p.due = now.Add(st.Linger)
+			p.due = now.Add(st.patience())
 		}
 		p.again = false
 	}

@@ -86,7 +86,7 @@ func TestScheduleNeverRunsAPartitionTwice(t *testing.T) {
 				if rapid.Bool().Draw(t, "fails") {
 					err = errors.New("trouble")
 				}
-				s.done(j, map[int]left{}, 10, time.Millisecond, err, now)
+				s.done(j, map[int]left{}, 10, 0, time.Millisecond, err, now)
 			}
 		}
 	})
@@ -99,15 +99,15 @@ func TestScheduleForgetsNothing(t *testing.T) {
 	now := epoch.Add(time.Second)
 	j, _ := s.next(now)
 	s.notice("a", 0, 0, now) // while it runs
-	s.done(j, map[int]left{0: {}}, 5, time.Millisecond, nil, now)
+	s.done(j, map[int]left{0: {}}, 5, 0, time.Millisecond, nil, now)
 	require.False(t, s.idle(), "the notice came while the batch was running: look again")
 	j, _ = s.next(now.Add(time.Second))
-	s.done(j, map[int]left{0: {}}, 0, time.Millisecond, nil, now)
+	s.done(j, map[int]left{0: {}}, 0, 0, time.Millisecond, nil, now)
 	require.True(t, s.idle())
 
 	s.notice("a", 1, 5, now)
 	j, _ = s.next(now.Add(time.Second))
-	s.done(j, map[int]left{1: {backlog: 5, busy: true}}, 0, time.Millisecond, nil, now)
+	s.done(j, map[int]left{1: {backlog: 5, busy: true}}, 0, 0, time.Millisecond, nil, now)
 	require.False(t, s.idle(), "somebody else holds it, and may die")
 }
 
@@ -121,14 +121,14 @@ func TestTroubleStaysInItsTable(t *testing.T) {
 	j, _ := s.next(now)
 	var pauses []time.Duration
 	for range 10 {
-		s.done(j, nil, 0, time.Millisecond, errors.New("halted"), now)
+		s.done(j, nil, 0, 0, time.Millisecond, errors.New("halted"), now)
 		pauses = append(pauses, s.tables["a"].trouble.pause)
 		s.notice("b", 0, 5, now)
 		now = now.Add(time.Millisecond)
 		b, _ := s.next(now)
 		require.NotNil(t, b)
 		require.Equal(t, "b", b.table.Name, "b is not delayed by a")
-		s.done(b, map[int]left{0: {}}, 5, time.Millisecond, nil, now)
+		s.done(b, map[int]left{0: {}}, 5, 0, time.Millisecond, nil, now)
 		none, at := s.next(now)
 		require.Nil(t, none, "a pauses")
 		now = at
@@ -137,7 +137,7 @@ func TestTroubleStaysInItsTable(t *testing.T) {
 	}
 	require.IsIncreasing(t, pauses[:5])
 	require.Equal(t, mostPause, pauses[9])
-	s.done(j, map[int]left{0: {}}, 5, time.Millisecond, nil, now)
+	s.done(j, map[int]left{0: {}}, 5, 0, time.Millisecond, nil, now)
 	require.NoError(t, s.tables["a"].trouble.err)
 }
 
@@ -166,11 +166,36 @@ func TestScheduleDoesNotSpinOnABusyPartition(t *testing.T) {
 	s.notice("a", 0, 1_000_000, now)
 	j, _ := s.next(now)
 	require.NotNil(t, j)
-	s.done(j, map[int]left{0: {backlog: 1_000_000, busy: true}}, 0, time.Millisecond, nil, now)
+	s.done(j, map[int]left{0: {backlog: 1_000_000, busy: true}}, 0, 0, time.Millisecond, nil, now)
 	s.notice("a", 0, 1_000_000, now) // the sweep
 	j, at := s.next(now)
 	require.Nil(t, j)
 	require.Equal(t, now.Add(busyPause), at)
 	j, _ = s.next(at)
 	require.NotNil(t, j)
+}
+
+// TestPatienceWhereRowsMerge: a table whose rows are merged waits for more of
+// them, and no longer than half of its target lag.
+func TestPatienceWhereRowsMerge(t *testing.T) {
+	now := time.Now()
+	s := newSchedule()
+	s.set(Table{Name: "t", Partitions: 1, Linger: 50 * time.Millisecond, TargetLag: 500 * time.Millisecond})
+	due := func() time.Duration {
+		_, at := s.next(now)
+		return at.Sub(now)
+	}
+	round := func(merged int) {
+		s.notice("t", 0, 1, now)
+		j, _ := s.next(now.Add(time.Second))
+		s.done(j, map[int]left{0: {}}, 100, merged, time.Millisecond, nil, now)
+	}
+	s.notice("t", 0, 1, now)
+	require.Equal(t, 50*time.Millisecond, due())
+	round(90)
+	s.notice("t", 0, 1, now)
+	require.Equal(t, 250*time.Millisecond, due())
+	round(10)
+	s.notice("t", 0, 1, now)
+	require.Equal(t, 50*time.Millisecond, due())
 }

@@ -24,6 +24,7 @@ type result struct {
 	job     *job
 	remains map[int]left
 	rows    int
+	merged  int // of rows: written with another
 	took    time.Duration
 	err     error
 }
@@ -140,6 +141,7 @@ func (w *worker) settle(ctx context.Context, j *job, r *result, report *Report, 
 		}
 		all = append(all, s)
 		r.rows += p.Rows()
+		r.merged += int(report.Coalesced[p.Place])
 		w.f.measure(j.table.Name, p, report)
 	}
 	w.f.board.table(j.table.Name, func(t *tableBoard) {
