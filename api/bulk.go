@@ -345,7 +345,7 @@ func (s *Server) completeGroup(ctx context.Context, sv *Served, items []*item, w
 				}
 			}
 		}
-		if len(row.errs) == 0 {
+		if len(row.errs) == 0 && !whole {
 			i.o.giveCells(sv.Table, row.cells)
 		}
 	}
@@ -439,8 +439,11 @@ func (s *Server) runTasks(ctx context.Context, w work) {
 		if !ok || chunks[n].Len() >= chunkRows {
 			n = len(chunks)
 			at[i.place] = n
-			chunks = append(chunks, &buffer.Chunk{Target: i.sv.Target, Partition: i.place.Partition, Columns: i.sv.Table.Header(), Accepted: now})
-			owners = append(owners, nil)
+			c := &buffer.Chunk{Target: i.sv.Target, Partition: i.place.Partition, Columns: i.sv.Table.Header(), Accepted: now}
+			share := len(w.plain)/i.sv.Target.Partitions + 8
+			c.Grow(share, share*rowSize(i.o.whole))
+			chunks = append(chunks, c)
+			owners = append(owners, make([]*item, 0, share))
 		}
 		expect := buffer.ExpectAbsent
 		switch {
@@ -462,6 +465,14 @@ func (s *Server) runTasks(ctx context.Context, w work) {
 	for n, c := range chunks {
 		settleChunk(c, owners[n], err)
 	}
+}
+
+// rowSize is about what a row takes as a line.
+func rowSize(row table.Row) (n int) {
+	for _, c := range row {
+		n += len(c.Text) + 4
+	}
+	return n
 }
 
 // settleChunk gives the operations of a chunk their outcome.

@@ -94,13 +94,11 @@ function answers(o) {
 function showTable(s) {
   const rows = s.required.map((name) => {
     const c = s.properties[name];
-    const types = c.type || [];
     const notes = [];
     if (s["x-key"] && s["x-key"].includes(name)) notes.push("key");
     if (c.readOnly) notes.push("read-only");
     if (c.enum) notes.push("one of " + c.enum.filter((v) => v !== null).join(", "));
-    const anything = types.length === 0 && !c.enum;
-    return [name, c["x-type"], types.includes("null") || anything ? "yes" : "no", c["x-default"] || "", notes.join("; ")];
+    return [name, c["x-type"], c["x-not-null"] ? "no" : "yes", c["x-default"] || "", notes.join("; ")];
   });
   return element("details", {},
     element("summary", { className: "mono", textContent: s["x-table"] }),

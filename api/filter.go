@@ -29,7 +29,7 @@ func parseQuery(t *table.Table, raw string, most int) (*table.Query, error) {
 		}
 	}
 	for _, k := range t.Key {
-		if false && !ordersBy(q, k) {
+		if !ordersBy(q, k) {
 			q.Order = append(q.Order, table.Order{Column: k})
 		}
 	}

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -418,8 +417,11 @@ func (k *keyed) release(q *keyQueue) {
 
 func cloneRow(row table.Row) table.Row {
 	out := make(table.Row, len(row))
+	text := make([]byte, 0, rowSize(row)) // all cells in one piece
 	for i, c := range row {
-		out[i] = table.Cell{State: c.State, Text: bytes.Clone(c.Text)}
+		at := len(text)
+		text = append(text, c.Text...)
+		out[i] = table.Cell{State: c.State, Text: text[at:len(text):len(text)]}
 	}
 	return out
 }

@@ -24,7 +24,8 @@ type schema struct {
 
 	Table   string   `json:"x-table,omitempty"`
 	Key     []string `json:"x-key,omitempty"`
-	SQLType string   `json:"x-type,omitempty"`    // as Postgres prints it
+	SQLType string   `json:"x-type,omitempty"` // as Postgres prints it
+	NotNull bool     `json:"x-not-null,omitempty"`
 	Default string   `json:"x-default,omitempty"` // an SQL expression, or identity
 }
 
@@ -84,7 +85,7 @@ func columnSchema(c *table.Column, given bool) *schema {
 	if !c.NotNull {
 		s.orNull()
 	}
-	s.SQLType, s.ReadOnly, s.Default = c.Type.Name, c.ReadOnly(), defaultText(c)
+	s.SQLType, s.NotNull, s.ReadOnly, s.Default = c.Type.Name, c.NotNull, c.ReadOnly(), defaultText(c)
 	return s
 }
 
@@ -134,6 +135,9 @@ func typeSchema(t *table.Type, given bool) *schema {
 		}
 		return &schema{Type: []string{"string"}}
 	case table.KindJSON, table.KindJSONB:
+		if given {
+			return &schema{Type: []string{"object", "array", "string", "number", "boolean"}}
+		}
 		return &schema{}
 	case table.KindText, table.KindTimestamp, table.KindBytea, table.KindDomain: // a domain is not at the bottom
 	}
