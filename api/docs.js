@@ -4,6 +4,7 @@
 
 const methods = ["get", "head", "post", "put", "patch", "delete"];
 let spec;
+let tables; // their names
 
 start().catch((err) => { byID("summary").textContent = "The document cannot be shown: " + err.message; });
 
@@ -12,6 +13,8 @@ async function start() {
   if (!answer.ok) throw new Error("openapi.json answered " + answer.status);
   spec = await answer.json();
   byID("summary").textContent = spec.info.summary;
+  const rows = Object.values(spec.components.schemas).filter((s) => s["x-table"] && s.required && !s.$ref);
+  tables = rows.map((s) => s["x-table"]);
   const list = operations();
   for (const tag of spec.tags) {
     byID("operations").append(
@@ -19,8 +22,7 @@ async function start() {
       element("p", { className: "dim", textContent: tag.description }),
       ...list.filter((o) => o.tags.includes(tag.name)).map(showOperation));
   }
-  const rows = Object.values(spec.components.schemas).filter((s) => s["x-table"] && s.required && !s.$ref);
-  byID("table-names").append(...rows.map((s) => element("option", { value: s["x-table"] })));
+  byID("table-names").append(...tables.map((name) => element("option", { value: name })));
   byID("tables").append(...rows.map(showTable));
   if (!rows.length) byID("tables").append(element("p", { textContent: "No table is served." }));
 }
@@ -121,7 +123,10 @@ function tryIt(o) {
   for (const p of parameters) {
     const input = element("input", { required: Boolean(p.required), autocomplete: "off" });
     if (p.in === "path") input.value = p.example || "";
-    if (p.name === "table") input.setAttribute("list", "table-names");
+    if (p.name === "table") {
+      input.setAttribute("list", "table-names");
+      if (!tables.includes(p.example)) input.value = tables[0] || "";
+    }
     form.append(field(input, p.name, p.description));
   }
   const content = o.requestBody && o.requestBody.content;

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/goccy/go-yaml"
@@ -21,14 +22,18 @@ import (
 //go:embed openapi.yaml
 var openapiYAML []byte
 
+// openapiJSON is the same as JSON.
+var openapiJSON = sync.OnceValues(func() ([]byte, error) { return yaml.YAMLToJSON(openapiYAML) })
+
 //go:embed docs.html docs.css docs.js
 var docsFiles embed.FS
 
-// openapi serves the OpenAPI document of the catalog as it is now, and the page
-// that shows it. It is made once for each catalog that somebody asks about.
+// openapi serves the OpenAPI document of the catalog as it is now. It is made
+// once for each catalog that somebody asks about.
 type openapi struct {
 	tables *atomic.Pointer[catalog]
-	last   atomic.Pointer[openapiDocument]
+	mu     sync.Mutex // guards last
+	last   *openapiDocument
 }
 
 type openapiDocument struct {
@@ -63,46 +68,57 @@ func (d *openapiDocument) serve(c echo.Context, kind string, body []byte) error 
 	return c.Blob(http.StatusOK, kind, body)
 }
 
-// document is that of the present catalog. Two requests at once may both make
-// it, which harms nobody.
+// document is that of the present catalog.
 func (o *openapi) document() (*openapiDocument, error) {
-	tables := o.tables.Load()
-	if d := o.last.Load(); d != nil && d.of == tables {
-		return d, nil
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if tables := o.tables.Load(); o.last == nil || o.last.of != tables {
+		d, err := newDocument(tables)
+		if err != nil {
+			return nil, fmt.Errorf("make OpenAPI document: %w", err)
+		}
+		o.last = d
 	}
-	d, err := newDocument(tables)
-	if err != nil {
-		return nil, fmt.Errorf("make OpenAPI document: %w", err)
-	}
-	o.last.Store(d)
-	return d, nil
+	return o.last, nil
 }
 
 // newDocument adds the tables' schemas to the static part: as members of the
 // JSON, and as lines of the YAML, which takes JSON for a value.
 func newDocument(tables *catalog) (*openapiDocument, error) {
-	var whole map[string]any
-	if err := yaml.Unmarshal(openapiYAML, &whole); err != nil {
-		return nil, err
-	}
-	components, _ := whole["components"].(map[string]any)
-	schemas, _ := components["schemas"].(map[string]any)
-	text := bytes.NewBuffer(bytes.Clone(openapiYAML))
+	added := make(map[string]*schema)
 	if tables != nil {
-		added := make(map[string]*schema)
 		for name, sv := range *tables {
 			if sv.Table.Unusable == "" {
 				tableSchemas(added, name, sv.Table)
 			}
 		}
-		for _, name := range sortedKeys(added) {
-			line, err := json.Marshal(added[name])
-			if err != nil {
-				return nil, err
-			}
-			schemas[name] = json.RawMessage(line)
-			fmt.Fprintf(text, "    %s: %s\n", name, line)
+	}
+	static, err := openapiJSON()
+	if err != nil {
+		return nil, err
+	}
+	var whole, components, schemas map[string]json.RawMessage
+	if err := json.Unmarshal(static, &whole); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(whole["components"], &components); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(components["schemas"], &schemas); err != nil {
+		return nil, err
+	}
+	text := bytes.NewBuffer(bytes.Clone(openapiYAML))
+	for _, name := range sortedKeys(added) {
+		if schemas[name], err = json.Marshal(added[name]); err != nil {
+			return nil, err
 		}
+		fmt.Fprintf(text, "    %s: %s\n", name, schemas[name])
+	}
+	if components["schemas"], err = json.Marshal(schemas); err != nil {
+		return nil, err
+	}
+	if whole["components"], err = json.Marshal(components); err != nil {
+		return nil, err
 	}
 	body, err := json.Marshal(whole)
 	if err != nil {

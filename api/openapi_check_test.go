@@ -14,8 +14,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/stretchr/testify/require"
 )
 
 // Every answer that a test of this package gets through stack.try is held to
@@ -36,17 +38,27 @@ var specs sync.Map
 
 // specOf is the document that a server serves now.
 func specOf(h http.Handler) (*spec, error) {
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/openapi.json", nil))
-	if known, ok := specs.Load(w.Header().Get("ETag")); ok {
+	r := httptest.NewRequest(http.MethodGet, "/openapi.json", nil)
+	tag := headers{}
+	h.ServeHTTP(tag, r)
+	if known, ok := specs.Load(http.Header(tag).Get("ETag")); ok {
 		return known.(*spec), nil //nolint:forcetypeassert // it holds nothing else
 	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
 	s, err := newSpec(w.Body.Bytes())
 	if err == nil {
 		specs.Store(w.Header().Get("ETag"), s)
 	}
 	return s, err
 }
+
+// headers is a response of which nothing else is kept.
+type headers http.Header
+
+func (h headers) Header() http.Header         { return http.Header(h) }
+func (h headers) Write(p []byte) (int, error) { return len(p), nil }
+func (h headers) WriteHeader(int)             {}
 
 func newSpec(text []byte) (*spec, error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
@@ -113,17 +125,24 @@ func (s *spec) valid(p place, value any) error {
 	if p.node == nil {
 		return nil
 	}
+	schema, err := s.compiled(p.pointer)
+	if err != nil {
+		return err
+	}
+	return schema.Validate(value)
+}
+
+func (s *spec) compiled(pointer string) (*jsonschema.Schema, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	compiled := s.schemas[p.pointer]
-	if compiled == nil {
-		var err error
-		if compiled, err = s.compiler.Compile(specURL + strings.ReplaceAll(p.pointer, "%", "%25")); err != nil {
-			return err
-		}
-		s.schemas[p.pointer] = compiled
+	if known := s.schemas[pointer]; known != nil {
+		return known, nil
 	}
-	return compiled.Validate(value)
+	schema, err := s.compiler.Compile(specURL + strings.ReplaceAll(pointer, "%", "%25"))
+	if err == nil {
+		s.schemas[pointer] = schema
+	}
+	return schema, err
 }
 
 // operation finds what the document says of a request, and the path's
@@ -393,4 +412,53 @@ func (s *spec) eachRow(p place, text []byte) error {
 			}
 		}
 	}
+}
+
+// TestCheckAgainstOpenAPI: the check sees what it is there to see.
+func TestCheckAgainstOpenAPI(t *testing.T) {
+	t.Parallel()
+	s := setup(t, `create table t (id int primary key, v text not null)`)
+	document, err := specOf(s.Handler())
+	require.NoError(t, err)
+	good := answer{202, http.Header{"Headpond-Durability": {"fsync"}, "Content-Type": {"application/json"}},
+		[]byte(`{"key":"1","receipt":"t.0.1.1","durability":"fsync","row":{"id":1,"v":"x"}}`)}
+	for name, change := range map[string]func(a *answer, sent *string){
+		"":                               func(*answer, *string) {},
+		"status 418":                     func(a *answer, _ *string) { a.status = 418 },
+		"Headpond-Durability is missing": func(a *answer, _ *string) { a.header.Del("Headpond-Durability") },
+		"header ETag":                    func(a *answer, _ *string) { a.header.Set("ETag", "weak") },
+		"X-New is not":                   func(a *answer, _ *string) { a.header.Set("X-New", "1") },
+		"text/plain is not":              func(a *answer, _ *string) { a.header.Set("Content-Type", "text/plain") },
+		"'more' not allowed":             func(a *answer, _ *string) { a.body = []byte(`{"durability":"fsync","more":1}`) },
+		"got string, want integer":       func(a *answer, _ *string) { a.body = []byte(`{"durability":"fsync","row":{"id":"1","v":"x"}}`) },
+		"missing property 'v'":           func(a *answer, _ *string) { a.body = []byte(`{"durability":"fsync","row":{"id":1}}`) },
+		"request: jsonschema":            func(_ *answer, sent *string) { *sent = `{"id":1}` },
+		"/code':":                        func(a *answer, _ *string) { problemIs(a, 409, "draining") },
+		"value must be one of 'no'": func(a *answer, _ *string) {
+			problemIs(a, 409, "row_exists")
+			a.body = bytes.Replace(a.body, []byte("no"), []byte("yes"), 1)
+		},
+		"additional properties 'sql' not": func(a *answer, _ *string) {
+			problemIs(a, 409, "row_exists")
+			a.body = append([]byte(`{"sql":"",`), a.body[1:]...)
+		},
+	} {
+		a := answer{good.status, good.header.Clone(), good.body}
+		sent := `{"id":1,"v":"x"}`
+		change(&a, &sent)
+		r := httptest.NewRequest(http.MethodPost, s.path("t"), nil)
+		r.Header.Set("Content-Type", "application/json")
+		err := document.check(r, []byte(sent), &a)
+		if name == "" {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, name)
+		}
+	}
+}
+
+func problemIs(a *answer, status int, code string) {
+	a.status, a.header = status, http.Header{"Content-Type": {"application/problem+json"}}
+	a.body = fmt.Appendf(nil, `{"applied":"no","type":"about:blank","title":"T","status":%d,"detail":"D","code":%q,"trace_id":%q}`,
+		status, code, strings.Repeat("0", 32))
 }

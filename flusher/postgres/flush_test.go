@@ -67,9 +67,33 @@ func give(columns string, lines ...string) flusher.Load {
 	}
 }
 
+// numbered gives the columns of the frames that load gives their numbers in the
+// catalog; unknown is that of a column that the table does not have.
+func (b *flushBundle) numbered(load flusher.Load) flusher.Load {
+	const unknown = 999
+	return func(ctx context.Context, claims []flusher.Claim) ([]flusher.Part, error) {
+		parts, err := load(ctx, claims)
+		t := b.lookup("t")
+		for _, p := range parts {
+			for _, f := range p.Frames {
+				names := table.HeaderNames(f.Columns)
+				for i, name := range names {
+					number := unknown
+					if c, ok := t.Column(name); ok {
+						number = t.Columns[c].Number
+					}
+					names[i] = fmt.Sprintf("%d:%s", number, name)
+				}
+				f.Columns = []byte(strings.Join(names, "\t"))
+			}
+		}
+		return parts, err
+	}
+}
+
 func (b *flushBundle) flush(load flusher.Load, partitions ...int) (*flusher.Report, error) {
 	return b.Flush(context.Background(), flusher.Batch{
-		Table: "t", Partitions: partitions, Load: load, Orphan: func(context.Context, string) error { return nil },
+		Table: "t", Partitions: partitions, Load: b.numbered(load), Orphan: func(context.Context, string) error { return nil },
 	})
 }
 
@@ -224,12 +248,14 @@ func TestAllRowsPoisonedInSeveralRuns(t *testing.T) {
 
 func TestSchemaErrorsHalt(t *testing.T) {
 	t.Parallel()
-	b := setupFlush(t, intTable, 1)
-	_, err := b.flush(give("id,gone", "1,1"), 0)
+	b := setupFlush(t, intTable+`; create function no() returns trigger language plpgsql as $$ begin raise 'no' using errcode = '42501'; end $$;
+		create trigger no before insert on t for each row execute function no()`, 1)
+	_, err := b.flush(give("id,v,w", "1,1,a"), 0)
 	var f *FlushError
 	require.ErrorAs(t, err, &f)
 	require.True(t, f.Halts())
-	require.ErrorContains(t, err, "42703")
+	require.ErrorContains(t, err, "42501")
+	execute(t, b.pool, `drop trigger no on t`)
 	_, err = b.pool.Exec(t.Context(), `alter table t rename to moved`)
 	require.NoError(t, err)
 	_, err = b.flush(give("id,v,w", "1,1,a"), 0)
@@ -298,7 +324,7 @@ func TestOrphansAreAskedFor(t *testing.T) {
 	var asked []string
 	wait := errors.New("wait")
 	_, err := b.Flush(t.Context(), flusher.Batch{
-		Table: "t", Partitions: []int{0}, Load: give("id,parent", "1,1", "2,2", `3,\N`),
+		Table: "t", Partitions: []int{0}, Load: b.numbered(give("id,parent", "1,1", "2,2", `3,\N`)),
 		Orphan: func(_ context.Context, parent string) error { asked = append(asked, parent); return wait },
 	})
 	require.ErrorIs(t, err, wait)

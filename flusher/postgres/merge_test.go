@@ -159,13 +159,13 @@ func TestMergeWaitsForOtherKeys(t *testing.T) {
 	var asked []string
 	_, err := b.Flush(t.Context(), flusher.Batch{
 		Table: "t", Partitions: []int{0},
-		Load: func(_ context.Context, claims []flusher.Claim) ([]flusher.Part, error) {
+		Load: b.numbered(func(_ context.Context, claims []flusher.Claim) ([]flusher.Part, error) {
 			return []flusher.Part{{Claim: claims[0], Frames: []*table.Frame{operations(claims[0].Watermark, "id,parent,w",
 				`p 5|\N|five`, "i 4|5|four", // the insert refers to the put
 				`u 1|\N|uno|2`, `i 6|\N|one`, // the insert takes what the patch frees
 				`u 2|\N|two|1`, `d 1|\N|\N`, // the delete waits for the patch
 			)}}}, nil
-		},
+		}),
 		Orphan: func(_ context.Context, parent string) error { asked = append(asked, parent); return nil },
 	})
 	require.NoError(t, err)
@@ -182,9 +182,9 @@ func TestMergeAsksForOrphans(t *testing.T) {
 	wait := fmt.Errorf("wait")
 	_, err := b.Flush(t.Context(), flusher.Batch{
 		Table: "t", Partitions: []int{0},
-		Load: func(_ context.Context, claims []flusher.Claim) ([]flusher.Part, error) {
+		Load: b.numbered(func(_ context.Context, claims []flusher.Claim) ([]flusher.Part, error) {
 			return []flusher.Part{{Claim: claims[0], Frames: []*table.Frame{operations(claims[0].Watermark, "id,parent", "u 1|2|1")}}}, nil
-		},
+		}),
 		Orphan: func(context.Context, string) error { asked++; return wait },
 	})
 	require.ErrorIs(t, err, wait)
@@ -210,7 +210,7 @@ func TestMergeTypes(t *testing.T) {
 	_, err = b.apply(columns, "u "+first+"|2,3,4,5,6,8,9,10,11,12,13", "n "+strings.Replace(first, "1.50", "3.75", 1)+"|7=2.25", "p "+strings.Replace(first, "|sad|", "|glad|", 1))
 	require.NoError(t, err)
 	require.Empty(t, b.letters())
-	require.Equal(t, strings.Replace(before[0], "1.50", "3.75", 1), b.table()[0])
+	require.Contains(t, b.table(), strings.Replace(before[0], "1.50", "3.75", 1))
 	require.Len(t, b.table(), 2)
 	for _, longer := range []string{"p " + strings.Replace(first, "|abc|abc|", "|abcd|abc|", 1), "u " + strings.Replace(first, "|abc|abc|", "|abc|abcd|", 1) + "|6",
 		"p " + strings.Replace(first, "|101|", "|1011|", 1), "n " + first + "|7=-10"} {
@@ -264,6 +264,7 @@ func TestMergeLocksInKeyOrder(t *testing.T) {
 			b := setupFlush(t, intTable+"; insert into t values (9, 9, 'w'), (5, 5, 'w'), (1, 1, 'w')", 1)
 			tx, err := b.pool.Begin(t.Context())
 			require.NoError(t, err)
+			defer func() { _ = tx.Rollback(context.Background()) }()
 			_, err = tx.Exec(t.Context(), "update t set v = 0 where id = 5")
 			require.NoError(t, err)
 			done := make(chan error, 1)
@@ -279,6 +280,20 @@ func TestMergeLocksInKeyOrder(t *testing.T) {
 			require.NoError(t, <-done)
 		})
 	}
+}
+
+// A counter can go up while a transaction of others refers to its row.
+func TestMergeDoesNotWaitForChildren(t *testing.T) {
+	t.Parallel()
+	b := setupFlush(t, intTable+"; insert into t values (1, 1, 'a'); create table child (parent int references t)", 1)
+	tx, err := b.pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	_, err = tx.Exec(t.Context(), "insert into child values (1)")
+	require.NoError(t, err)
+	_, err = b.apply("id,v,w", "n 1|2|a|1=1")
+	require.NoError(t, err)
+	require.Equal(t, []string{"(1,2,a)"}, b.table())
 }
 
 // However few rows a batch has, a large table is not read from end to end; and
