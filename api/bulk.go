@@ -463,6 +463,9 @@ func (s *Server) runTasks(ctx context.Context, w work) {
 	}
 	err := s.buffer.Append(ctx, chunks...)
 	for n, c := range chunks {
+		if first := owners[n][0].o; err == nil {
+			err = s.rememberChunk(ctx, first.idem, c, first.part)
+		}
 		settleChunk(c, owners[n], err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -81,10 +82,64 @@ func (o *operation) remembered(t *table.Table) string {
 	return created + string(t.Header()) + "\n" + string(t.AppendLine(nil, o.row))
 }
 
+// remember notes the outcome of an operation that wrote nothing, so that its
+// repeat gets the same. If an earlier request with the same key was before,
+// its outcome is the operation's.
+func (s *Server) remember(t *task, o *operation) {
+	if o.idem == nil {
+		return
+	}
+	value := nothingWritten + o.remembered(t.sv.Table)
+	if o.err != nil {
+		p := problemOf(o.err)
+		if p.Code.status() >= http.StatusInternalServerError {
+			return
+		}
+		text, _ := json.Marshal(p) // it holds nothing but texts
+		value = nothingWritten + rememberedError + string(text)
+	}
+	first, err := s.buffer.Claim(context.Background(), t.place, t.sv.Target.Partitions, o.idem.name(o.part), value)
+	if err != nil {
+		o.err = err
+	} else if first != value {
+		id, value, _ := strings.Cut(first, " ")
+		r := buffer.Replay{Value: value}
+		r.ID, _ = table.ParseID(id)
+		o.recall(t.sv.Table, r)
+	}
+}
+
+// A mark's value begins with the id of its row.
+const (
+	nothingWritten  = "0-0 "
+	rememberedError = "E"
+)
+
+// rememberChunk notes that none of a chunk's rows was taken.
+func (s *Server) rememberChunk(ctx context.Context, idem *idempotency, c *buffer.Chunk, part int) error {
+	r := c.Result()
+	if idem == nil || r.Err != nil || r.Rows > 0 || len(r.Replays) > 0 || len(r.Failed) == 0 {
+		return nil
+	}
+	value := nothingWritten + "0"
+	for _, n := range r.Failed {
+		value += " " + strconv.Itoa(n)
+	}
+	p := buffer.Place{Table: c.Target.Table, Partition: c.Partition}
+	_, err := s.buffer.Claim(ctx, p, c.Target.Partitions, idem.name(part), value+"\n")
+	return err
+}
+
 // recall gives the operation the outcome that was remembered.
 func (o *operation) recall(t *table.Table, r buffer.Replay) {
 	o.done, o.err, o.id = true, nil, r.ID
 	o.idem.replayed.Store(true)
+	if text, failed := strings.CutPrefix(r.Value, rememberedError); failed {
+		p := &Problem{}
+		_ = json.Unmarshal([]byte(text), p) // ours
+		o.err = p
+		return
+	}
 	o.created = strings.HasPrefix(r.Value, "1")
 	o.row = nil
 	if columns, line, ok := strings.Cut(r.Value[min(1, len(r.Value)):], "\n"); ok {

@@ -76,6 +76,42 @@ func TestIdempotencyKey(t *testing.T) {
 	require.Equal(t, "6 9", s.text(`select (select n from c where id = 3) || ' ' || (select n from c where id = 50)`))
 }
 
+// TestIdempotencyKeyOfNothing: a request that wrote nothing has the same answer
+// again too, whatever happened meanwhile.
+func TestIdempotencyKeyOfNothing(t *testing.T) {
+	s := setup(t, idemDDL)
+	s.post("c", `{"id":1,"n":1}`)
+	send := func(n int, method, path, body string, more ...string) *answer {
+		return s.do(method, path, body, append(more, "Idempotency-Key", fmt.Sprint("nothing-", n))...)
+	}
+	requests := []func(n int) *answer{
+		func(n int) *answer { return send(n, "DELETE", s.path("c", "2"), ``) },
+		func(n int) *answer { return send(n, "PATCH", s.path("c", "2"), `{"n":2}`) },
+		func(n int) *answer { return send(n, "PUT", s.path("c", "1"), `{"n":2}`, "If-None-Match", "*") },
+		func(n int) *answer { return send(n, "POST", s.path("c"), `{"id":1}`) },
+		func(n int) *answer { return send(n, "POST", s.path("c"), `[{"id":1}]`) },
+		func(n int) *answer {
+			return send(n, "POST", s.path("c"), `{"id":1}`, "Prefer", "resolution=ignore-duplicates, return=representation")
+		},
+		func(n int) *answer {
+			return send(n, "POST", "/v1/_bulk", `{"op":"patch","table":"`+s.schema+`.c","key":"2","row":{"n":2}}
+{"op":"insert","table":"`+s.schema+`.c","row":{"id":1}}`, "Content-Type", "application/x-ndjson")
+		},
+	}
+	var first []*answer
+	for n, request := range requests {
+		first = append(first, request(n))
+	}
+	s.do(http.MethodPut, s.path("c", "2"), `{}`).accept(t, 202)
+	s.do(http.MethodDelete, s.path("c", "1"), ``).accept(t, 202)
+	for n, request := range requests {
+		again := request(n)
+		require.Equal(t, first[n].status, again.status, "%d: %s %s", n, first[n].body, again.body)
+	}
+	s.row(`{"id":2,"name":"none","n":0,"amount":null,"f":null,"double":0}`, "c", "2")
+	s.gone("c", "1")
+}
+
 // TestIncrementsWithRetries: clients that repeat at random, against two API
 // processes on the same Redis: the sum is exact.
 func TestIncrementsWithRetries(t *testing.T) {

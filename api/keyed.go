@@ -344,14 +344,9 @@ func (k *keyed) draft(q *keyQueue, tasks []*task) *draft {
 			}
 			o.err = nil
 			op, line, err := k.s.apply(t, &d.state, o, now)
-			if err != nil && !k.recalled(t, o) {
-				o.err = err
-			}
-			if err != nil {
+			if o.err = err; line == nil {
+				k.s.remember(t, o) // it changes nothing
 				continue
-			}
-			if line == nil {
-				continue // it changes nothing
 			}
 			if d.chunk == nil {
 				d.chunk = &buffer.Chunk{
@@ -375,19 +370,6 @@ func (k *keyed) draft(q *keyQueue, tasks []*task) *draft {
 		}
 	}
 	return d
-}
-
-// recalled reports whether an operation that cannot be made now was made by an
-// earlier request with the same key. Then that is its outcome.
-func (k *keyed) recalled(t *task, o *operation) bool {
-	if o.idem == nil {
-		return false
-	}
-	r, err := k.s.buffer.Marked(context.Background(), t.place, o.idem.name(o.part))
-	if err == nil && r != nil {
-		o.recall(t.sv.Table, *r)
-	}
-	return err == nil && r != nil
 }
 
 // finish gives the operations their outcome.

@@ -238,6 +238,13 @@ func (s *Server) append(ctx context.Context, sv *Served, in *incoming, strict, s
 	if err := s.buffer.Append(ctx, w.chunks...); err != nil {
 		return nil, err
 	}
+	ordinals := make(map[int]int)
+	for _, c := range w.chunks {
+		if err := s.rememberChunk(ctx, in.idem, c, ordinals[c.Partition]); err != nil {
+			return nil, err
+		}
+		ordinals[c.Partition]++
+	}
 	return w, s.outcome(in, w, strict)
 }
 

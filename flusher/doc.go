@@ -19,4 +19,6 @@
 //     Test: TestTroubleStaysInItsTable.
 //  4. Log.Settle is called only with watermarks that Postgres committed.
 //     Test: TestSettleOnlyAfterCommit.
+//  5. Operations on a key are merged only into what they are one by one.
+//     Test: TestCoalescePairs.
 package flusher

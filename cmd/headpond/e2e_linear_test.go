@@ -297,10 +297,10 @@ func (c *linearClient) run(o linearOp) {
 	c.request(&o)
 	patience := 20 * time.Second
 	c.l.mu.Lock()
-	giveUp := o.kind != "get" && c.l.unknown[o.key] < mostUnknown && c.r.IntN(20) == 0
+	giveUp := o.kind != "get" && c.l.unknown[o.key] < mostUnknown && c.r.IntN(12) == 0
 	c.l.mu.Unlock()
 	again := o.kind != "get" && o.kind != "ignore" && c.r.IntN(2) == 0
-	if giveUp || again && c.r.IntN(10) == 0 {
+	if giveUp {
 		patience = time.Duration(c.r.IntN(4000)) * time.Microsecond
 	}
 	if again {
@@ -308,12 +308,18 @@ func (c *linearClient) run(o linearOp) {
 	}
 	from := time.Since(c.l.begun)
 	a := c.send(&o, patience)
+	first := a
 	for again && a.unknown {
 		a = c.send(&o, 20*time.Second)
 	}
 	to := time.Since(c.l.begun)
 	if !a.unknown && a.code < 300 {
 		c.seen[o.key].row, c.seen[o.key].tag = a.row, a.tag
+	}
+	if first.unknown && a.code >= 300 {
+		// What is refused is not remembered: the first one may still be on its
+		// way, and be applied after the second one was refused.
+		c.note(porcupine.Operation{ClientId: c.id, Input: o, Call: int64(from), Output: first}, o, first)
 	}
 	c.note(porcupine.Operation{ClientId: c.id, Input: o, Call: int64(from), Output: a, Return: int64(to)}, o, a)
 }

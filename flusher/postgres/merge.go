@@ -30,15 +30,15 @@ func (b *batch) merge(ctx context.Context) error {
 			}
 		}
 		b.again = false
-		if err := b.settleWave(ctx, wave, refused); err != nil {
+		if err := b.closeWave(ctx, wave, refused); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// settleWave replays what was refused, and counts what was merged in the rest.
-func (b *batch) settleWave(ctx context.Context, wave []*flusher.Net, refused map[*flusher.Net]bool) error {
+// closeWave replays what was refused, and counts what was merged in the rest.
+func (b *batch) closeWave(ctx context.Context, wave []*flusher.Net, refused map[*flusher.Net]bool) error {
 	for _, n := range wave {
 		if !refused[n] {
 			for _, o := range n.Origins[:len(n.Origins)-1] {

@@ -16,8 +16,10 @@ const foreignKeyViolation = "23503"
 type orphanage func(ctx context.Context, pg *pgconn.PgError, again bool) error
 
 // orphans asks the job, once. A row of a table that refers to itself may wait
-// for another row of the same batch, so there the last try is what counts. It
-// uses a connection of its own: the job's transaction has failed.
+// for another row of the same batch, so there the last try is what counts. For
+// a row that others refer to (a delete before those of its children), the parent
+// is the job's own table, which is tried a few times more. It uses a connection
+// of its own: the job's transaction has failed.
 func (s *Store) orphans(job flusher.Batch) orphanage {
 	asked := false
 	return func(ctx context.Context, pg *pgconn.PgError, again bool) error {

@@ -12,9 +12,9 @@ import (
 // Rows of a merge travel as arrays of text, one for each column, and are cast
 // to the columns' types one by one: to the type beneath domains and without its
 // modifier, so that nothing is cut off and the assignment checks the rest.
-// Against a temporary table filled by COPY, this needs no privilege, no state in
-// the session (pgbouncer), tells the planner how many rows there are, and is as
-// fast (BenchmarkMerge).
+// Against a temporary table filled by COPY, this needs no privilege and no state
+// in the session (pgbouncer), sends a patch without the rest of its row, and
+// tells the planner how many rows there are. BenchmarkMerge compares the two.
 
 // statement is SQL over arrays. Its parameters are in binary form.
 type statement struct {
@@ -69,7 +69,7 @@ func castOf(t *table.Table, name string) string {
 // textArray is a text[] in the binary form of array_recv.
 func textArray(n int, cell func(i int) table.Cell) []byte {
 	const dimensions, hasNull, lowerBound = 1, 1, 1
-	var out []byte
+	out := make([]byte, 0, 20+16*n)
 	for _, v := range []uint32{dimensions, hasNull, oidText, uint32(n), lowerBound} { //nolint:gosec // a batch is small
 		out = binary.BigEndian.AppendUint32(out, v)
 	}
