@@ -58,6 +58,7 @@ type keyQueue struct {
 	led   bool
 	state state // kept while it may be of use: the last row appended here
 	read  bool  // the state must be read, whatever the first operation is
+	fresh bool  // the state was read since these tasks came
 }
 
 // keyed is the queues of all keys. Safe for concurrent use.
@@ -174,7 +175,7 @@ func (k *keyed) giveUp(q *keyQueue, rest map[*keyQueue][]*task, err error) {
 		t.fail(err)
 	}
 	delete(rest, q)
-	q.state, q.read = state{}, false
+	q.state, q.read, q.fresh = state{}, false, false
 }
 
 // read finds out the state of the keys where it is needed and not known. It
@@ -218,6 +219,7 @@ func (k *keyed) read(lead []*keyQueue, rest map[*keyQueue][]*task) (ready []*key
 
 // learn sets the state of a queue from what Redis knows, or from Postgres.
 func (k *keyed) learn(ctx context.Context, q *keyQueue, t *task, f *buffer.Found) error {
+	q.fresh = true
 	switch {
 	case f.Deleted():
 		q.state = state{known: true, basis: f.Basis()}
@@ -287,6 +289,11 @@ func (k *keyed) append(ready []*keyQueue, rest map[*keyQueue][]*task) (lost bool
 	var chunks []*buffer.Chunk
 	for _, q := range ready {
 		d := k.draft(q, rest[q])
+		if d.chunk == nil && q.state.known && !q.fresh {
+			// What was known may be old by now, and no append will tell.
+			q.state, q.read = state{}, true
+			continue
+		}
 		if d.chunk == nil { // nothing to write
 			k.release(q)
 			k.finish(d, rest, table.ID{})
@@ -315,6 +322,7 @@ func (k *keyed) append(ready []*keyQueue, rest map[*keyQueue][]*task) (lost bool
 			d.queue.state, d.queue.read = state{}, true
 		case len(r.Failed) > 0:
 			lost = lost || d.queue.state.known
+			d.queue.fresh = false
 			d.queue.state, d.queue.read = state{}, true
 		default:
 			d.queue.state = d.state
@@ -332,6 +340,9 @@ type draft struct {
 	chunk   *buffer.Chunk
 	state   state
 	written []*operation
+	idle    []idleOperation
+	named   map[string]*operation     // with an Idempotency-Key
+	repeats map[*operation]*operation // repeats of one that is in the draft too
 }
 
 func (k *keyed) draft(q *keyQueue, tasks []*task) *draft {
@@ -339,13 +350,13 @@ func (k *keyed) draft(q *keyQueue, tasks []*task) *draft {
 	now := time.Now()
 	for _, t := range tasks {
 		for _, o := range t.ops {
-			if o.done {
+			if o.done || d.repeated(o) {
 				continue
 			}
 			o.err = nil
 			op, line, err := k.s.apply(t, &d.state, o, now)
 			if o.err = err; line == nil {
-				k.s.remember(t, o) // it changes nothing
+				d.idle = append(d.idle, idleOperation{t, o})
 				continue
 			}
 			if d.chunk == nil {
@@ -372,10 +383,44 @@ func (k *keyed) draft(q *keyQueue, tasks []*task) *draft {
 	return d
 }
 
+// idleOperation is one that has nothing to write.
+type idleOperation struct {
+	t *task
+	o *operation
+}
+
+// repeated notes an operation whose request came twice, and both wait here.
+func (d *draft) repeated(o *operation) bool {
+	if o.idem == nil {
+		return false
+	}
+	name := o.idem.name(o.part)
+	if first := d.named[name]; first != nil {
+		if d.repeats == nil {
+			d.repeats = make(map[*operation]*operation)
+		}
+		d.repeats[o] = first
+		return true
+	}
+	if d.named == nil {
+		d.named = make(map[string]*operation)
+	}
+	d.named[name] = o
+	return false
+}
+
 // finish gives the operations their outcome.
 func (k *keyed) finish(d *draft, rest map[*keyQueue][]*task, first table.ID) {
 	for i, o := range d.written {
 		o.id = table.ID{Epoch: first.Epoch, Seq: first.Seq + uint64(i)} //nolint:gosec // never negative
+	}
+	d.queue.fresh = false
+	for _, i := range d.idle {
+		k.s.remember(i.t, i.o)
+	}
+	for o, first := range d.repeats {
+		o.row, o.id, o.created, o.err = first.row, first.id, first.created, first.err
+		o.idem.replayed.Store(true)
 	}
 	for _, t := range d.tasks {
 		t.done.Done()

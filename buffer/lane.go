@@ -32,8 +32,38 @@ func (l *lane) run() error {
 		if chunks == nil {
 			return nil
 		}
-		l.send(group(chunks))
+		for now, later := apart(chunks); len(now) > 0; now, later = apart(later) {
+			l.send(group(now))
+		}
 	}
+}
+
+// apart gives the chunks that may go now, and those with a mark that one of
+// them has too: the script compares marks with those of earlier calls only.
+func apart(chunks []*Chunk) (now, later []*Chunk) {
+	type named struct {
+		place Place
+		name  string
+	}
+	var names map[named]bool
+	for _, c := range chunks {
+		twice := false
+		for _, m := range c.marks {
+			twice = twice || names[named{Place{c.Target.Table, c.Partition}, m.name}]
+		}
+		if twice {
+			later = append(later, c)
+			continue
+		}
+		now = append(now, c)
+		for _, m := range c.marks {
+			if names == nil {
+				names = make(map[named]bool)
+			}
+			names[named{Place{c.Target.Table, c.Partition}, m.name}] = true
+		}
+	}
+	return now, later
 }
 
 // call is one script call: chunks of one partition.
