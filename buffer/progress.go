@@ -50,6 +50,7 @@ type FlushStats struct {
 	LagRows    int64     `json:"lag_rows"`
 	Batches    int64     `json:"batches"`
 	Rows       int64     `json:"rows"`
+	Coalesced  int64     `json:"coalesced"` // of Rows: merged into another before they were written
 	Dead       int64     `json:"dead"`
 	Failures   int64     `json:"failures"`
 	BatchRows  int       `json:"batch_rows"`  // of the last batch

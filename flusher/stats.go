@@ -65,8 +65,7 @@ type board struct {
 
 type tableBoard struct {
 	buffer.FlushStats
-	Coalesced int64 // of Rows: merged into another before they were written
-	lag       lagWindow
+	lag lagWindow
 }
 
 func newBoard(workers int) *board {

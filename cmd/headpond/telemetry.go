@@ -129,6 +129,7 @@ func (o *observer) ledger(a *app) {
 func (o *observer) flusher(a *app) {
 	batches := o.total("headpond_flush_batches", "Batches committed by this process.", "{batch}")
 	rows := o.total("headpond_flush_rows", "Rows committed by this process.", "{row}")
+	coalesced := o.total("headpond_flush_coalesced_rows", "Of the rows committed by this process: merged into another before they were written.", "{row}")
 	failures := o.total("headpond_flush_failures", "Batches that were not committed and are tried again.", "{batch}")
 	dead := o.total("headpond_flush_dead_lettered_rows", "Rows that this process put into the dead letters.", "{row}")
 	halted := o.gauge("headpond_table_halted", "1 while a table waits for its schema to be mended.", "")
@@ -137,6 +138,7 @@ func (o *observer) flusher(a *app) {
 			at := metric.WithAttributes(attribute.String("table", name))
 			r.ObserveFloat64(batches, float64(s.Batches), at)
 			r.ObserveFloat64(rows, float64(s.Rows), at)
+			r.ObserveFloat64(coalesced, float64(s.Coalesced), at)
 			r.ObserveFloat64(failures, float64(s.Failures), at)
 			r.ObserveFloat64(dead, float64(s.Dead), at)
 			h := 0.0
@@ -146,7 +148,7 @@ func (o *observer) flusher(a *app) {
 			r.ObserveFloat64(halted, h, at)
 		}
 		return nil
-	}, batches, rows, failures, dead, halted)
+	}, batches, rows, coalesced, failures, dead, halted)
 	o.keep(err)
 }
 
