@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -24,7 +23,8 @@ type item struct {
 	place buffer.Place
 	key   string
 	cells []table.Cell
-	raw   []byte // the row as it came, nil when there is none
+	raw   []byte  // the row as it came, nil when there is none
+	more  []*item // on the same key, after this
 	o     *operation
 	errs  []rowFault
 	fresh bool  // Headpond made the key just now
@@ -83,8 +83,9 @@ func (s *Server) bulk(c echo.Context) error {
 	for _, i := range items {
 		i.o.idem, i.o.part = idem, i.index
 	}
-	now := time.Now()
-	if err := s.completeItems(r.Context(), items, now); err != nil {
+	read, err := s.completeItems(r.Context(), items, time.Now())
+	defer release(read)
+	if err != nil {
 		return err
 	}
 	c.Set(sent, true)
@@ -146,8 +147,15 @@ func collect(items []*item) {
 
 // readItems reads the lines. What is wrong with one line stays with it.
 func (s *Server) readItems(ctx context.Context, body []byte) ([]*item, error) {
-	var items []*item
+	type room struct {
+		item
+		operation
+	}
+	rooms := make([]room, min(bytes.Count(body, []byte{'\n'})+1, s.limits.Rows))
+	items := make([]*item, 0, len(rooms))
 	d := jsontext.NewDecoder(bytes.NewReader(nil))
+	var source bytes.Buffer
+	tables := s.tables.Load() // one for all lines: a key and a chunk have one column list
 	for len(body) > 0 {
 		line, rest, _ := bytes.Cut(body, []byte{'\n'})
 		body = rest
@@ -157,8 +165,11 @@ func (s *Server) readItems(ctx context.Context, body []byte) ([]*item, error) {
 		if len(items) == s.limits.Rows {
 			return nil, tooMany(s.limits.Rows)
 		}
-		i := &item{index: len(items), o: &operation{}}
-		if err := s.readItem(ctx, d, i, line); err != nil {
+		i := &rooms[len(items)].item
+		i.index, i.o = len(items), &rooms[len(items)].operation
+		source = *bytes.NewBuffer(line)
+		d.Reset(&source)
+		if err := s.readItem(ctx, tables, d, i); err != nil {
 			i.fail(err)
 		}
 		items = append(items, i)
@@ -173,9 +184,9 @@ var kinds = map[string]table.Op{
 	"insert": table.OpInsert, "put": table.OpPut, "patch": table.OpPatch, "increment": table.OpIncrement, "delete": table.OpDelete,
 }
 
-func (s *Server) readItem(ctx context.Context, d *jsontext.Decoder, i *item, line []byte) error {
+func (s *Server) readItem(ctx context.Context, tables *catalog, d *jsontext.Decoder, i *item) error {
 	var l lineOf
-	if err := l.read(d, line); err != nil {
+	if err := l.read(d); err != nil {
 		return err
 	}
 	kind, known := kinds[l.op]
@@ -183,7 +194,7 @@ func (s *Server) readItem(ctx context.Context, d *jsontext.Decoder, i *item, lin
 		return columnFault("op", string(codeInvalidJSONShape), "op must be insert, put, patch, increment or delete.")
 	}
 	var err error
-	if i.sv, err = s.served(l.table); err != nil {
+	if i.sv, err = tables.served(l.table); err != nil {
 		return err
 	}
 	i.o.kind, i.raw = kind, l.row
@@ -210,8 +221,7 @@ type lineOf struct {
 	row            []byte // a slice of the line; nil when there is none
 }
 
-func (l *lineOf) read(d *jsontext.Decoder, line []byte) error {
-	d.Reset(bytes.NewBuffer(line))
+func (l *lineOf) read(d *jsontext.Decoder) error {
 	if d.PeekKind() != '{' {
 		if _, err := d.ReadValue(); err != nil {
 			return table.AsJSONError(err)
@@ -249,28 +259,27 @@ func (l *lineOf) member(d *jsontext.Decoder) error {
 	if err != nil {
 		return err
 	}
-	text := string(value)
-	if kind == '"' {
-		unquoted, err := jsontext.AppendUnquote(nil, value)
-		if err != nil {
-			return err
-		}
-		text = string(unquoted)
-	}
 	switch {
 	case name == "op" && kind == '"':
-		l.op = text
+		l.op, err = unquoted(value)
 	case name == "table" && kind == '"':
-		l.table = text
-	case name == "key" && (kind == '"' || kind == '0'):
-		l.key = text
+		l.table, err = unquoted(value)
+	case name == "key" && kind == '"':
+		l.key, err = unquoted(value)
+	case name == "key" && kind == '0':
+		l.key = string(value)
 	case name == "row" && kind == '{':
 		l.row = value
 	case (name == "key" || name == "row") && kind == 'n':
 	default:
 		return l.shape()
 	}
-	return nil
+	return err
+}
+
+func unquoted(value jsontext.Value) (string, error) {
+	text, err := jsontext.AppendUnquote(nil, value)
+	return string(text), err
 }
 
 // itemKey reads a key as an answer gives it: bare when it is one column, else
@@ -279,11 +288,12 @@ func (s *Server) itemKey(ctx context.Context, i *item, text string) error {
 	if !i.sv.Table.HasKey() {
 		return fault(codeNoPrimaryKey, "This table has no primary key.")
 	}
-	if len(i.sv.Table.Key) == 1 {
-		text = url.PathEscape(text)
+	cells, key, bad := i.sv.Table.ParseKeyText(text)
+	if bad != nil {
+		return fault(code(bad.Code), "%s", bad.Detail)
 	}
-	g := &reading{sv: i.sv}
-	if err := s.parseKey(ctx, g, text); err != nil {
+	g := reading{sv: i.sv}
+	if err := s.locate(ctx, &g, cells, key); err != nil {
 		return err
 	}
 	i.place, i.key, i.cells = g.place, g.key, g.cells
@@ -291,8 +301,9 @@ func (s *Server) itemKey(ctx context.Context, i *item, text string) error {
 }
 
 // completeItems reads the rows against their tables and makes them whole: those
-// of a table together, so that Postgres is asked once.
-func (s *Server) completeItems(ctx context.Context, items []*item, now time.Time) error {
+// of a table together, so that Postgres is asked once. The rows lie in what it
+// gives, to be released after their last use.
+func (s *Server) completeItems(ctx context.Context, items []*item, now time.Time) (read []*incoming, err error) {
 	type group struct {
 		sv    *Served
 		whole bool
@@ -310,19 +321,27 @@ func (s *Server) completeItems(ctx context.Context, items []*item, now time.Time
 		groups[g] = append(groups[g], i)
 	}
 	for _, g := range order {
-		if err := s.completeGroup(ctx, g.sv, groups[g], g.whole, now); err != nil {
-			return err
+		in := newIncoming(g.sv.Table)
+		read = append(read, in)
+		if err := s.completeGroup(ctx, in, g.sv, groups[g], g.whole, now); err != nil {
+			return read, err
 		}
 	}
-	return nil
+	return read, nil
 }
 
-func (s *Server) completeGroup(ctx context.Context, sv *Served, items []*item, whole bool, now time.Time) error {
-	in := newIncoming(sv.Table)
-	defer in.release()
+func release(read []*incoming) {
+	for _, in := range read {
+		in.release()
+	}
+}
+
+func (s *Server) completeGroup(ctx context.Context, in *incoming, sv *Served, items []*item, whole bool, now time.Time) error {
 	in.idem = items[0].o.idem
+	var source bytes.Buffer
 	for _, i := range items {
-		in.decode.Reset(bytes.NewBuffer(i.raw))
+		source = *bytes.NewBuffer(i.raw)
+		in.decode.Reset(&source)
 		row := in.add()
 		if err := in.object(row); err != nil {
 			p := problemOf(err)
@@ -338,6 +357,7 @@ func (s *Server) completeGroup(ctx context.Context, sv *Served, items []*item, w
 	for n, i := range items {
 		row := &in.rows[n]
 		matchKey(sv.Table, row, i.cells)
+		row.key, row.place = i.key, i.place.Partition // when the line names the key
 		if i.o.kind == table.OpPut && i.cells == nil {
 			for _, k := range sv.Table.Key {
 				if len(row.errs) == 0 && row.cells[k].State != table.Set {
@@ -366,7 +386,7 @@ func (s *Server) completeGroup(ctx context.Context, sv *Served, items []*item, w
 		if !whole || len(row.errs) > 0 {
 			continue
 		}
-		i.o.whole = cloneRow(row.cells)
+		i.o.whole = row.cells
 		i.key, i.fresh = row.key, row.fresh
 		i.place = buffer.Place{Table: sv.Target.Table, Partition: row.place}
 		if i.cells == nil {
@@ -388,8 +408,9 @@ type work struct {
 // tasksOf puts the operations on one key together, in order. An insert or a
 // put that is alone with its key depends on nothing.
 func tasksOf(items []*item) work {
-	byKey := make(map[string][]*item)
-	var order []string
+	type rowOf struct{ table, key string }
+	first := make(map[rowOf]*item, len(items))
+	var order []*item
 	var w work
 	for _, i := range items {
 		if len(i.errs) > 0 {
@@ -399,21 +420,27 @@ func tasksOf(items []*item) work {
 			w.plain = append(w.plain, i)
 			continue
 		}
-		id := i.place.Table + "\x00" + i.key
-		if byKey[id] == nil {
-			order = append(order, id)
-		}
-		byKey[id] = append(byKey[id], i)
-	}
-	for _, id := range order {
-		all := byKey[id]
-		if len(all) == 1 && !all[0].o.reads() {
-			w.plain = append(w.plain, all[0])
+		id := rowOf{i.place.Table, i.key}
+		if head := first[id]; head != nil {
+			head.more = append(head.more, i)
 			continue
 		}
-		t := &task{sv: all[0].sv, place: all[0].place, key: all[0].key, cells: all[0].cells}
-		for _, i := range all {
-			t.ops = append(t.ops, i.o)
+		first[id] = i
+		order = append(order, i)
+	}
+	for _, i := range order {
+		if i.more == nil && !i.o.reads() {
+			w.plain = append(w.plain, i)
+			continue
+		}
+		t := &task{sv: i.sv, place: i.place, key: i.key, cells: cloneRow(i.cells), ops: []*operation{i.o}}
+		for _, other := range i.more {
+			t.ops = append(t.ops, other.o)
+		}
+		for _, o := range t.ops {
+			if o.whole != nil {
+				o.whole = cloneRow(o.whole) // it is remembered beyond the request
+			}
 		}
 		w.keyed = append(w.keyed, t)
 	}
@@ -434,6 +461,7 @@ func (s *Server) runTasks(ctx context.Context, w work) {
 	at := make(map[buffer.Place]int)
 	var chunks []*buffer.Chunk
 	var owners [][]*item
+	var line []byte
 	for _, i := range w.plain {
 		n, ok := at[i.place]
 		if !ok || chunks[n].Len() >= chunkRows {
@@ -452,7 +480,8 @@ func (s *Server) runTasks(ctx context.Context, w work) {
 		case i.o.kind == table.OpPut:
 			expect = buffer.ExpectNothing
 		}
-		chunks[n].Add(i.o.kind, i.sv.Table.AppendLine(nil, i.o.whole), i.key, expect)
+		line = i.sv.Table.AppendLine(line[:0], i.o.whole)
+		chunks[n].Add(i.o.kind, line, i.key, expect)
 		if len(owners[n]) == 0 && i.o.idem != nil {
 			chunks[n].MarkWhole(i.o.idem.name(i.o.part), "")
 		}

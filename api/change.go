@@ -139,14 +139,15 @@ func matchKey(t *table.Table, row *inRow, key []table.Cell) {
 	if key == nil || len(row.errs) > 0 {
 		return
 	}
-	given := make(table.Row, len(t.Columns))
+	given, same := make(table.Row, len(t.Columns)), true
 	for i, k := range t.Key {
 		given[k] = key[i]
 		if row.cells[k].State == table.Missing {
 			row.cells[k] = key[i]
 		}
+		same = same && bytes.Equal(row.cells[k].Text, key[i].Text)
 	}
-	if !bytes.Equal(t.AppendKey(nil, given), t.AppendKey(nil, row.cells)) {
+	if !same && !bytes.Equal(t.AppendKey(nil, given), t.AppendKey(nil, row.cells)) {
 		row.errs = append(row.errs, rowFault{t.Columns[t.Key[0]].Name, string(codeKeyMismatch), "The key in the body is not the key in the path."})
 	}
 }

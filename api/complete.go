@@ -236,7 +236,7 @@ func (s *Server) keys(ctx context.Context, sv *Served, in *incoming) error {
 	}
 	for i := range in.rows {
 		row := &in.rows[i]
-		if len(row.errs) > 0 {
+		if len(row.errs) > 0 || row.key != "" {
 			continue
 		}
 		if !t.HasKey() {

@@ -86,6 +86,12 @@ func (s *Server) parseKey(ctx context.Context, g *reading, raw string) error {
 	if bad != nil {
 		return fault(code(bad.Code), "%s", bad.Detail)
 	}
+	return s.locate(ctx, g, cells, key)
+}
+
+// locate has Postgres judge those parts of a key that only it can, and finds
+// the partition.
+func (s *Server) locate(ctx context.Context, g *reading, cells []table.Cell, key []byte) error {
 	var items []table.JudgeItem
 	for i, c := range cells {
 		if c.State == table.Judge {

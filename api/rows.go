@@ -29,7 +29,7 @@ type incoming struct {
 type inRow struct {
 	cells table.Row
 	errs  []rowFault // what is wrong with it
-	key   string
+	key   string     // "" until it is known
 	place int
 	fresh bool // Headpond made the key just now
 	drawn bool // the key comes from a sequence, by default

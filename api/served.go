@@ -61,8 +61,9 @@ func (s *Server) SetTables(tables map[string]*Served) {
 }
 
 // served finds a table that can take requests.
-func (s *Server) served(name string) (*Served, error) {
-	c := s.tables.Load()
+func (s *Server) served(name string) (*Served, error) { return s.tables.Load().served(name) }
+
+func (c *catalog) served(name string) (*Served, error) {
 	if c == nil {
 		return nil, fault(codeStoreUnavailable, "The catalog was not read yet: Postgres has not answered since the start.")
 	}

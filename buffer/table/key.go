@@ -26,6 +26,9 @@ func (t *Table) AppendKey(dst []byte, row Row) []byte {
 }
 
 func appendKeyPart(dst, text []byte) []byte {
+	if bytes.IndexByte(text, '%') < 0 && bytes.IndexByte(text, ',') < 0 {
+		return append(dst, text...)
+	}
 	for _, b := range text {
 		switch b {
 		case '%':
@@ -125,18 +128,41 @@ func (t *Table) ParseKeyPath(raw string) (cells []Cell, key []byte, err *FieldEr
 		return nil, nil, refuse(codeBadKey, "The key of %s has %d parts (%s), separated by commas; this one has %d.",
 			t.Name, len(t.Key), t.KeyNames(), len(parts))
 	}
-	cells, key = make([]Cell, len(parts)), make([]byte, 0, len(raw))
+	for i, part := range parts {
+		text, err := url.PathUnescape(part)
+		if err != nil {
+			return nil, nil, refuse(codeBadKey, "The key is not percent-encoded rightly: %s.", piece([]byte(part)))
+		}
+		parts[i] = text
+	}
+	return t.parseKey(parts)
+}
+
+// ParseKeyText reads a key as answers show it: bare when it is one column, else
+// as ParseKeyPath does.
+func (t *Table) ParseKeyText(text string) (cells []Cell, key []byte, err *FieldError) {
+	if len(t.Key) > 1 {
+		return t.ParseKeyPath(text)
+	}
+	return t.parseKey([]string{text})
+}
+
+func (t *Table) parseKey(parts []string) (cells []Cell, key []byte, err *FieldError) {
+	size := 0
+	for _, part := range parts {
+		size += len(part) + 1
+	}
+	cells, key = make([]Cell, len(parts)), make([]byte, 0, size)
 	judged := false
 	for i, part := range parts {
-		text, err := decodePart(part)
-		if err != nil {
+		if err := checkPart(part); err != nil {
 			return nil, nil, err
 		}
-		if len(text) == 0 && len(parts) == 1 {
+		if len(part) == 0 && len(parts) == 1 {
 			return nil, nil, refuse(codeBadKey, "The key is empty.")
 		}
 		column := &t.Columns[t.Key[i]]
-		_, cells[i], err = column.Type.TextCell([]byte{}, text)
+		_, cells[i], err = column.Type.TextCell(make([]byte, 0, len(part)), []byte(part))
 		if err != nil {
 			return nil, nil, refuse(codeInvalidKey, "The key column %s: %s", column.Name, err.Detail)
 		}
@@ -155,20 +181,16 @@ func (t *Table) ParseKeyPath(raw string) (cells []Cell, key []byte, err *FieldEr
 	return cells, key, nil
 }
 
-func decodePart(part string) ([]byte, *FieldError) {
-	text, err := url.PathUnescape(part)
-	switch {
-	case err != nil:
-		return nil, refuse(codeBadKey, "The key is not percent-encoded rightly: %s.", piece([]byte(part)))
-	case !utf8.ValidString(text):
-		return nil, refuse(codeBadKey, "The key is not valid UTF-8.")
+func checkPart(text string) *FieldError {
+	if !utf8.ValidString(text) {
+		return refuse(codeBadKey, "The key is not valid UTF-8.")
 	}
 	for i := range len(text) {
 		if text[i] < ' ' || text[i] == 0x7f {
-			return nil, refuse(codeBadKey, "The key holds a control character.")
+			return refuse(codeBadKey, "The key holds a control character.")
 		}
 	}
-	return []byte(text), nil
+	return nil
 }
 
 // TextCell reads bare text, a part of a key or a field of CSV, as a value of the

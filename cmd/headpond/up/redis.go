@@ -57,6 +57,7 @@ func (e *redisEngine) command(port int) (string, []string) {
 		"--appendonly", "yes",
 		"--appendfsync", "always",
 		"--no-appendfsync-on-rewrite", "no",
+		"--auto-aof-rewrite-min-size", "512mb", // at 64 MB, the default, a busy log is rewritten every other second
 		"--aof-load-truncated", "yes", // a tail cut by a crash was never acknowledged
 		"--save", "",
 		"--maxmemory-policy", "noeviction",
