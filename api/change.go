@@ -122,8 +122,8 @@ func (s *Server) fillOperation(ctx context.Context, sv *Served, in *incoming, ke
 	if len(row.errs) > 0 {
 		return nil
 	}
-	o.giveCells(sv.Table, row.cells)
-	if o.kind != table.OpPut && o.kind != table.OpInsert {
+	if o.kind != table.OpPut {
+		o.giveCells(sv.Table, row.cells)
 		return nil
 	}
 	if err := s.defaults(ctx, in, now); err != nil {

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,6 +58,8 @@ func (w *watermarks) set(p buffer.Place, id table.ID) {
 	w.ids[p] = h
 }
 
+var tables atomic.Int32 // so far
+
 type bundle struct {
 	*buffer.Buffer
 	t     *testing.T
@@ -85,7 +89,7 @@ func setupOn(t *testing.T, url string) *bundle {
 		require.NoError(t, <-done)
 		require.NoError(t, rdb.Close())
 	})
-	return &bundle{Buffer: b, t: t, rdb: rdb, wms: wms, table: strings.ReplaceAll(t.Name(), "/", "_")}
+	return &bundle{Buffer: b, t: t, rdb: rdb, wms: wms, table: strings.ReplaceAll(t.Name(), "/", "_") + strconv.Itoa(int(tables.Add(1)))}
 }
 
 func (b *bundle) target(partitions int) *buffer.Target {

@@ -16,7 +16,7 @@ import (
 // laneOn gives a lane that is driven by hand, on a partition of its own.
 func laneOn(t *testing.T) (*lane, *Target) {
 	t.Helper()
-	rdb, err := Open(uptest.SharedRedis(t).URL())
+	rdb, err := Open(uptest.Redis(t).URL())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, rdb.Close()) })
 	b, err := New(Config{}, rdb, noWatermarks{}, slog.New(slog.DiscardHandler))

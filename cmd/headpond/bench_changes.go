@@ -159,7 +159,9 @@ func (b *bench) singlePuts(ctx context.Context) error {
 			benchTable, uuid.NewSHA1(uuid.NameSpaceURL, fmt.Append(nil, i)), echo.MIMEApplicationJSON, len(body), body))
 	}
 	return b.with(ctx, roleAll, func(p *benchApp) error {
-		_, err := b.peakAndPace(ctx, "m64", &benchLoad{addr: p.addr, requests: requests, conns: 64})
-		return err
+		return b.profiled("m64", func() error {
+			_, err := b.peakAndPace(ctx, "m64", &benchLoad{addr: p.addr, requests: requests, conns: 64})
+			return err
+		})
 	})
 }
