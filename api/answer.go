@@ -19,15 +19,17 @@ func (s *Server) answerOne(c echo.Context, sv *Served, in *incoming, w *written,
 	r := w.chunks[0].Result()
 	place := buffer.Place{Table: sv.Target.Table, Partition: w.chunks[0].Partition}
 	row := &in.rows[0]
+	h := c.Response().Header()
 	if len(r.Dead) > 0 {
+		prefer.write(h, "wait")
 		return deadProblem(r.Dead[0], receipt(place, r.First))
 	}
+	prefer.write(h, "wait", "return")
 	level := s.buffer.Durability().Level
 	if w.committed {
 		level = "committed"
 	}
 	rec := receipt(place, r.First)
-	h := c.Response().Header()
 	h.Set("Headpond-Receipt", rec)
 	h.Set("Headpond-Durability", level)
 	h.Set("ETag", etag(sv.Table, row.cells))
@@ -82,7 +84,8 @@ type manyAnswer struct {
 // answerMany answers a request of many rows of which at least one was
 // accepted, or none because all are bad.
 func (s *Server) answerMany(c echo.Context, sv *Served, in *incoming, w *written, prefer preferences) error {
-	out := manyAnswer{Receipts: w.receipts(), Errors: []ProblemItem{}}
+	out, h := manyAnswer{Receipts: w.receipts()}, c.Response().Header()
+	prefer.write(h, "handling", "wait")
 	for i, chunk := range w.chunks {
 		for _, d := range chunk.Result().Dead {
 			// Rows that were refused at once are not in the chunk any more.
@@ -90,7 +93,6 @@ func (s *Server) answerMany(c echo.Context, sv *Served, in *incoming, w *written
 			in.rows[row].errs = []rowFault{{"", string(codeDeadLettered), fmt.Sprintf("%s (SQLSTATE %s)", d.Message, d.SQLState)}}
 		}
 	}
-	var only code
 	for i := range in.rows {
 		row := &in.rows[i]
 		if len(row.errs) == 0 {
@@ -101,17 +103,12 @@ func (s *Server) answerMany(c echo.Context, sv *Served, in *incoming, w *written
 			continue
 		}
 		out.Rejected++
-		only = code(row.errs[0].code)
-		for _, e := range row.errs {
-			if len(out.Errors) < mostListed {
-				out.Errors = append(out.Errors, in.item(i, e))
-			}
-		}
 	}
+	out.Errors = in.faulty()
 	status := statusOf(false, w.committed)
 	switch {
-	case out.Accepted == 0 && only.status() >= http.StatusInternalServerError:
-		status = only.status()
+	case out.Accepted == 0 && w.failed != nil:
+		return problemOf(w.failed).with(out.Errors)
 	case out.Accepted == 0:
 		return rejected(in)
 	case out.Rejected > 0:
@@ -121,12 +118,15 @@ func (s *Server) answerMany(c echo.Context, sv *Served, in *incoming, w *written
 	if w.committed {
 		level = "committed"
 	}
-	h := c.Response().Header()
 	h.Set("Headpond-Durability", level)
 	for _, r := range out.Receipts {
 		h.Add("Headpond-Receipt", r)
 	}
-	if prefer.Return == "minimal" && out.Rejected == 0 {
+	minimal := prefer.Return == "minimal" && out.Rejected == 0
+	if minimal || prefer.Return == "representation" {
+		prefer.write(h, "handling", "wait", "return")
+	}
+	if minimal {
 		return c.NoContent(status)
 	}
 	return c.JSON(status, out)

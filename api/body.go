@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -23,23 +24,56 @@ const (
 	formatCSV
 )
 
-// readFormat looks at the media type.
-func readFormat(h http.Header) (format, error) {
-	kind, params, err := mime.ParseMediaType(h.Get("Content-Type"))
-	if charset := params["charset"]; err == nil && (charset == "" || strings.EqualFold(charset, "utf-8")) {
-		switch kind {
-		case "application/json":
-			return formatJSON, nil
-		case "application/x-ndjson", "application/ndjson", "application/jsonl":
-			return formatNDJSON, nil
-		case "text/csv":
-			if params["header"] != "absent" { // RFC 4180, section 3: there would be no names
-				return formatCSV, nil
-			}
-		}
+// media is what a kind of request may send.
+type media struct {
+	formats []format
+	detail  string
+	types   string // those to be told, the first one before others
+	header  string // that tells them
+}
+
+// Answers tell the media types where their standards look for them: RFC 5789,
+// section 2.2, for PATCH; W3C LDP 1.0, section 7.1, for POST; RFC 9110, section
+// 15.5.16, for the rest.
+var (
+	rowsMedia = &media{
+		[]format{formatJSON, formatNDJSON, formatCSV}, "The media type must be application/json, application/x-ndjson, or text/csv with a header line, in UTF-8.",
+		"application/json, application/x-ndjson, text/csv", "Accept-Post",
 	}
-	return 0, fault(codeUnsupportedMedia, "The media type must be application/json, application/x-ndjson, or text/csv with a header line, in UTF-8.").
-		hint("Send the header Content-Type: application/json.").header("Accept-Post", "application/json, application/x-ndjson, text/csv")
+	linesMedia = &media{
+		[]format{formatNDJSON}, "The operations must come as NDJSON, a line for each: the media type must be application/x-ndjson, in UTF-8.",
+		"application/x-ndjson", "Accept-Post",
+	}
+)
+
+// objectMedia is what a request that writes to one key may send.
+func objectMedia(header string) *media {
+	return &media{[]format{formatJSON}, "The media type must be application/json, in UTF-8.", "application/json", header}
+}
+
+// read looks at the media type of a body.
+func (m *media) read(h http.Header) (format, error) {
+	if f, known := formatOf(h.Get("Content-Type")); known && slices.Contains(m.formats, f) {
+		return f, nil
+	}
+	first, _, _ := strings.Cut(m.types, ",")
+	return 0, fault(codeUnsupportedMedia, "%s", m.detail).hint("Send the header Content-Type: "+first+".").header(m.header, m.types)
+}
+
+func formatOf(contentType string) (f format, known bool) {
+	kind, params, err := mime.ParseMediaType(contentType)
+	if charset := params["charset"]; err != nil || charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return 0, false
+	}
+	switch kind {
+	case "application/json":
+		return formatJSON, true
+	case "application/x-ndjson", "application/ndjson", "application/jsonl":
+		return formatNDJSON, true
+	case "text/csv":
+		return formatCSV, params["header"] != "absent" // RFC 4180, section 3: there would be no names
+	}
+	return 0, false
 }
 
 // bodies keeps buffers for reuse.
@@ -94,6 +128,7 @@ func readWire(w http.ResponseWriter, r *http.Request, limit int64) (*bytes.Buffe
 	if err == nil {
 		return buf, nil
 	}
+	read := buf.Len()
 	bodies.Put(buf)
 	var big *http.MaxBytesError
 	var slow net.Error
@@ -103,9 +138,9 @@ func readWire(w http.ResponseWriter, r *http.Request, limit int64) (*bytes.Buffe
 	case errors.As(err, &slow) && slow.Timeout():
 		return nil, fault(codeRequestTimeout, "The body did not arrive in time.").header("Connection", "close")
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, fault(codeInvalidJSON, "The body ended before the length that was announced.")
+		return nil, fault(codeInvalidJSON, "The body ended at byte offset %d, before the length that was announced.", read)
 	}
-	return nil, fault(codeInvalidJSON, "The body could not be read.")
+	return nil, fault(codeInvalidJSON, "The body could not be read beyond byte offset %d.", read)
 }
 
 func tooLarge(limit int64) error {

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -81,17 +83,7 @@ func (s *Server) readLedger(ctx context.Context) (map[string][]partitionLine, er
 		return nil, nil
 	}
 	byPlace, dbErr := s.progress(ctx)
-	var places []buffer.Place
-	for _, name := range tables.names() {
-		sv := (*tables)[name]
-		if sv.Table.Unusable != "" {
-			continue
-		}
-		for p := range sv.Target.Partitions {
-			places = append(places, buffer.Place{Table: name, Partition: p})
-		}
-	}
-	tails, err := s.buffer.Tails(ctx, places)
+	tails, err := s.buffer.Tails(ctx, everyPlace(*tables, byPlace))
 	if err != nil {
 		return nil, err
 	}
@@ -116,6 +108,30 @@ func (s *Server) readLedger(ctx context.Context) (map[string][]partitionLine, er
 		out[t.Place.Table] = append(out[t.Place.Table], line)
 	}
 	return out, nil
+}
+
+// everyPlace is the partitions of all tables that are served or ever were: rows
+// of a table that is gone or cannot be written wait all the same.
+func everyPlace(tables catalog, progress map[buffer.Place]buffer.Progress) (all []buffer.Place) {
+	known := make(map[buffer.Place]bool)
+	for _, name := range tables.names() {
+		if sv := tables[name]; sv.Table.Unusable == "" {
+			for _, p := range places(sv) {
+				known[p] = true
+				all = append(all, p)
+			}
+		}
+	}
+	served := len(all)
+	for p := range progress {
+		if !known[p] {
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all[served:], func(a, b buffer.Place) int {
+		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.Partition, b.Partition))
+	})
+	return all
 }
 
 // progress of all partitions, as Postgres says it, or as it said it last.

@@ -60,12 +60,8 @@ func (s *Server) bulk(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	f, err := readFormat(r.Header)
-	if err != nil {
+	if _, err := linesMedia.read(r.Header); err != nil {
 		return err
-	}
-	if f != formatNDJSON {
-		return fault(codeUnsupportedMedia, "The operations must come as NDJSON, a line for each.").hint("Send the header Content-Type: application/x-ndjson.")
 	}
 	body, err := readBody(c.Response(), r, s.limits.Body)
 	if err != nil {
@@ -98,17 +94,21 @@ const bulkPlaces = 8
 // writeItems makes the operations and answers.
 func (s *Server) writeItems(c echo.Context, items []*item, prefer *preferences, strict, enveloped bool) error {
 	ctx := c.Request().Context()
+	prefer.write(c.Response().Header(), "handling")
 	if strict && !allGood(items) {
 		return rejectedItems(items, enveloped)
 	}
 	tasks := tasksOf(items)
-	begun := false
-	if o := items[0].o; strict && o.idem != nil {
-		r, err := s.buffer.Marked(ctx, items[0].place, o.idem.name(o.part))
-		if err != nil {
+	begun := false // it passed the check when it came first
+	if idem := items[0].o.idem; strict && idem != nil {
+		names := make(map[buffer.Place][]string)
+		for _, i := range items {
+			names[i.place] = append(names[i.place], idem.name(i.o.part))
+		}
+		var err error
+		if begun, err = s.anyMarked(ctx, names); err != nil {
 			return err
 		}
-		begun = r != nil // it passed the check when it came first
 	}
 	if strict && !begun {
 		if err := s.keyed.check(ctx, tasks); err != nil {
@@ -123,7 +123,6 @@ func (s *Server) writeItems(c echo.Context, items []*item, prefer *preferences, 
 	collect(items)
 	items[0].o.idem.header(c.Response().Header())
 	committed := prefer.Wait > 0 && s.awaitItems(ctx, items, prefer.Wait)
-	prefer.write(c.Response().Header())
 	return s.answerItems(c, items, prefer, committed, enveloped)
 }
 
@@ -147,6 +146,9 @@ func collect(items []*item) {
 
 // readItems reads the lines. What is wrong with one line stays with it.
 func (s *Server) readItems(ctx context.Context, body []byte) ([]*item, error) {
+	if len(body) == 0 {
+		return nil, fault(codeEmptyBody, "The body is empty.")
+	}
 	type room struct {
 		item
 		operation
@@ -589,6 +591,11 @@ func itemError(i *item, e rowFault, enveloped bool) ProblemItem {
 	return ProblemItem{Index: &n, Pointer: at, Code: e.code, Detail: e.detail}
 }
 
+func faultyItems(items []*item, enveloped bool) []ProblemItem {
+	return listFaults(len(items), func(n int) []rowFault { return items[n].errs },
+		func(n int, e rowFault) ProblemItem { return itemError(items[n], e, enveloped) })
+}
+
 func rejectedItems(items []*item, enveloped bool) error {
 	p := fault(codeInvalidRows, "")
 	bad := 0
@@ -596,41 +603,35 @@ func rejectedItems(items []*item, enveloped bool) error {
 		if len(i.errs) > 0 {
 			bad++
 		}
-		for _, e := range i.errs {
-			if len(p.Errors) < mostListed {
-				p.Errors = append(p.Errors, itemError(i, e, enveloped))
-			}
-		}
 	}
+	p.Errors = faultyItems(items, enveloped)
 	p.Detail = plural(bad, "row") + " of " + plural(len(items), "row") + " cannot be accepted; nothing was applied."
 	return p
 }
 
 // answerItems answers a request of many operations.
 func (s *Server) answerItems(c echo.Context, items []*item, prefer *preferences, committed, enveloped bool) error {
-	out := manyAnswer{Receipts: receiptsOf(lastOf(items)), Errors: []ProblemItem{}}
+	out, h := manyAnswer{Receipts: receiptsOf(lastOf(items))}, c.Response().Header()
+	followed := []string{"handling", "wait"}
+	if !enveloped {
+		followed = append(followed, "resolution")
+	}
+	prefer.write(h, followed...)
 	var fatal error
 	for _, i := range items {
 		if len(i.errs) == 0 {
 			out.Accepted++
-			if prefer.Return == "representation" {
-				out.Rows = append(out.Rows, s.shown(c.Request().Context(), i))
-			}
 			continue
 		}
 		out.Rejected++
 		if i.fatal != nil {
 			fatal = worse(fatal, i.fatal)
 		}
-		for _, e := range i.errs {
-			if len(out.Errors) < mostListed {
-				out.Errors = append(out.Errors, itemError(i, e, enveloped))
-			}
-		}
 	}
+	out.Errors = faultyItems(items, enveloped)
 	switch {
 	case out.Accepted == 0 && fatal != nil:
-		return fatal
+		return problemOf(fatal).with(out.Errors)
 	case out.Accepted == 0:
 		return rejectedItems(items, enveloped)
 	}
@@ -642,31 +643,52 @@ func (s *Server) answerItems(c echo.Context, items []*item, prefer *preferences,
 	if committed {
 		level = "committed"
 	}
-	h := c.Response().Header()
 	h.Set("Headpond-Durability", level)
 	for _, r := range out.Receipts {
 		h.Add("Headpond-Receipt", r)
 	}
-	if prefer.Return == "minimal" && out.Rejected == 0 {
+	minimal := prefer.Return == "minimal" && out.Rejected == 0
+	if minimal || prefer.Return == "representation" && s.showItems(c.Request().Context(), items, &out) {
+		prefer.write(h, append(followed, "return")...)
+	}
+	if minimal {
 		return c.NoContent(status)
 	}
 	return c.JSON(status, out)
 }
 
-// shown is the row after an operation, null after a delete.
-func (s *Server) shown(ctx context.Context, i *item) json.RawMessage {
-	if i.o.row == nil {
-		return json.RawMessage("null")
-	}
-	t, row := i.sv.Table, cloneRow(i.o.row)
-	if len(t.Stored()) != len(t.Columns) && s.edge.Generate(ctx, t, row) != nil {
-		for c := range t.Columns {
-			if t.Columns[c].Generated {
-				row[c] = table.Cell{State: table.Null}
+// showItems puts the rows of an answer in, null for those that were deleted:
+// all that were accepted, or none when one cannot be shown now.
+func (s *Server) showItems(ctx context.Context, items []*item, out *manyAnswer) bool {
+	rows := make([]json.RawMessage, 0, out.Accepted)
+	for _, i := range items {
+		if len(i.errs) > 0 {
+			continue
+		}
+		row := json.RawMessage("null")
+		if i.o.row != nil {
+			var err error
+			if row, err = s.shown(ctx, i.sv.Table, i.o.row); err != nil {
+				return false
 			}
 		}
+		rows = append(rows, row)
 	}
-	return t.AppendRowJSON(nil, row)
+	out.Rows = rows
+	return true
+}
+
+// shown is a row that is accepted, with its generated columns. Without
+// Postgres, or when it cannot compute them, the row cannot be shown: a GET
+// gives it later, or says why not.
+func (s *Server) shown(ctx context.Context, t *table.Table, row table.Row) ([]byte, error) {
+	if len(t.Stored()) != len(t.Columns) {
+		row = cloneRow(row)
+		if err := s.edge.Generate(ctx, t, row); err != nil {
+			return nil, err
+		}
+	}
+	return t.AppendRowJSON(nil, row), nil
 }
 
 // check computes the tasks' outcomes without writing, for requests that are all

@@ -73,6 +73,10 @@ func changeable(sv *Served, kind table.Op) error {
 	return nil
 }
 
+var changeMedia = map[table.Op]*media{
+	table.OpPut: objectMedia("Accept"), table.OpPatch: objectMedia("Accept-Patch"), table.OpIncrement: objectMedia("Accept-Post"),
+}
+
 // readChange reads the body, and completes the row of a PUT.
 func (s *Server) readChange(c echo.Context, w *change) (err error) {
 	r := c.Request()
@@ -80,7 +84,7 @@ func (s *Server) readChange(c echo.Context, w *change) (err error) {
 		w.o.idem, err = s.claimKey(r, w.g.place, w.g.sv.Target.Partitions, nil)
 		return err
 	}
-	f, err := readFormat(r.Header)
+	f, err := changeMedia[w.o.kind].read(r.Header)
 	if err != nil {
 		return err
 	}
@@ -207,39 +211,32 @@ func (s *Server) answerChange(c echo.Context, w *change) error {
 type accepted struct {
 	sv        *Served
 	place     buffer.Place
-	id        table.ID // zero when nothing had to be written
+	id        table.ID // zero when the row is not in the log
 	row       table.Row
 	key       []table.Cell
 	created   bool
 	committed bool
+	resolved  bool // as Prefer: resolution says
 }
 
 // answerAccepted waits as the request prefers, and answers. show: with the row
 // in any case.
 func (s *Server) answerAccepted(c echo.Context, a *accepted, prefer *preferences, show bool) error {
 	ctx := c.Request().Context()
+	t, h := a.sv.Table, c.Response().Header()
 	a.committed = a.id == (table.ID{}) // nothing was written
 	rec := ""
 	if !a.committed {
 		rec = receipt(a.place, a.id)
-	}
-	if prefer.Wait > 0 && !a.committed {
-		waiting, cancel := context.WithTimeout(ctx, prefer.Wait)
-		defer cancel()
-		if s.waitSettled(waiting, a.place, a.id.Seq) {
-			dead, err := s.ledger.Dead(waiting, a.place, a.id.Seq-1, a.id.Seq)
-			if err == nil && len(dead) > 0 {
-				return deadProblem(dead[0], rec)
-			}
-			a.committed = err == nil
+		if err := s.awaitOne(ctx, a, prefer.Wait); err != nil {
+			prefer.write(h, "wait")
+			return err
 		}
 	}
 	level := s.buffer.Durability().Level
 	if a.committed {
 		level = "committed"
 	}
-	prefer.write(c.Response().Header())
-	t, h := a.sv.Table, c.Response().Header()
 	h.Set("Headpond-Durability", level)
 	if rec != "" {
 		h.Set("Headpond-Receipt", rec)
@@ -252,8 +249,12 @@ func (s *Server) answerAccepted(c echo.Context, a *accepted, prefer *preferences
 		h.Set("ETag", etag(t, a.row))
 		h.Set("Location", "/v1/"+pathSegment(a.sv.Target.Table)+"/"+notReserved(t.PathKey(keyRow)))
 	}
-	status := statusOf(a.created, a.committed)
+	status, followed := statusOf(a.created, a.committed), []string{"wait"}
+	if a.resolved {
+		followed = append(followed, "resolution")
+	}
 	if prefer.Return == "minimal" {
+		prefer.write(h, append(followed, "return")...)
 		return c.NoContent(status)
 	}
 	body := appendQuoted(append(make([]byte, 0, 256), `{"key":`...), keyText(t, keyRow))
@@ -262,20 +263,29 @@ func (s *Server) answerAccepted(c echo.Context, a *accepted, prefer *preferences
 	}
 	body = append(append(append(body, `,"durability":"`...), level...), '"')
 	if a.row != nil && (show || prefer.Return == "representation") {
-		row := cloneRow(a.row)
-		if len(t.Stored()) != len(t.Columns) {
-			if err := s.edge.Generate(ctx, t, row); err != nil {
-				return s.shownLater(c, status, body)
-			}
+		if row, err := s.shown(ctx, t, a.row); err == nil {
+			body = append(append(body, `,"row":`...), row...)
+			followed = append(followed, "return")
 		}
-		body = t.AppendRowJSON(append(body, `,"row":`...), row)
 	}
+	prefer.write(h, followed...)
 	return c.Blob(status, echo.MIMEApplicationJSON, append(body, '}', '\n'))
 }
 
-// shownLater answers a write that is accepted and whose generated columns
-// cannot be computed now: without the row, which a GET gives later.
-func (s *Server) shownLater(c echo.Context, status int, body []byte) error {
-	c.Response().Header().Del("Preference-Applied")
-	return c.Blob(status, echo.MIMEApplicationJSON, append(body, '}', '\n'))
+// awaitOne waits for the commit of a row. The error is that Postgres refused it.
+func (s *Server) awaitOne(ctx context.Context, a *accepted, limit time.Duration) error {
+	if limit == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if !s.waitSettled(ctx, a.place, a.id.Seq) {
+		return nil
+	}
+	dead, err := s.ledger.Dead(ctx, a.place, a.id.Seq-1, a.id.Seq)
+	if err == nil && len(dead) > 0 {
+		return deadProblem(dead[0], receipt(a.place, a.id))
+	}
+	a.committed = err == nil
+	return nil
 }

@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -150,7 +152,10 @@ func (s *Server) generate(ctx context.Context, in *incoming) error {
 	}
 	for i := range in.rows {
 		if row := &in.rows[i]; len(row.errs) == 0 {
-			if err := s.edge.Generate(ctx, in.t, row.cells); err != nil {
+			err := s.edge.Generate(ctx, in.t, row.cells)
+			if bad := new(table.FieldError); errors.As(err, &bad) {
+				row.fail(bad)
+			} else if err != nil {
 				return storeUnavailable(err, "Postgres must compute a column for return=representation, and cannot be asked now.")
 			}
 		}
@@ -267,6 +272,10 @@ func (s *Server) keys(ctx context.Context, sv *Served, in *incoming) error {
 			row.errs = append(row.errs, rowFault{"", "invalid_key", "The key is longer than 1,024 bytes."})
 			continue
 		}
+		if !hasPath(key) {
+			row.errs = append(row.errs, rowFault{"", "invalid_key", "The key is empty or holds a control character: no path leads to such a row."})
+			continue
+		}
 		row.place = table.Partition(key, target.Partitions)
 		row.key = string(key)
 	}
@@ -274,3 +283,8 @@ func (s *Server) keys(ctx context.Context, sv *Served, in *incoming) error {
 }
 
 const maxKey = 1024
+
+// hasPath reports whether a key can be read out of a path again.
+func hasPath(key []byte) bool {
+	return len(key) > 0 && !slices.ContainsFunc(key, func(b byte) bool { return b < ' ' || b == 0x7f })
+}

@@ -47,7 +47,7 @@ func TestCSV(t *testing.T) {
 		require.Equal(t, c.want, string(out.Rows[0]), c.name)
 	}
 	// One column: an empty line is none, a quoted empty field is a row.
-	s.exec(`create table names (name text primary key)`)
+	s.exec(`create table names (name text)`)
 	s.refresh()
 	require.Equal(t, 2, s.post("names", "name\n\nx\n\n\"\"\n", csv...).accept(t, 202).Accepted)
 	s.post("names", "name\ny\n", "Content-Type", "Text/CSV; charset=UTF-8; header=present")

@@ -22,6 +22,7 @@ async function start() {
       element("p", { className: "dim", textContent: tag.description }),
       ...list.filter((o) => o.tags.includes(tag.name)).map(showOperation));
   }
+  byID("codes").append(table("Codes", ["Code", "Status", "Meaning"], codes()));
   byID("table-names").append(...tables.map((name) => element("option", { value: name })));
   byID("tables").append(...rows.map(showTable));
   if (!rows.length) byID("tables").append(element("p", { textContent: "No table is served." }));
@@ -91,6 +92,12 @@ function answers(o) {
     const problem = response.content && response.content["application/problem+json"];
     return [status, response.description, problem ? problem.schema.properties.code.enum.join(", ") : ""];
   }));
+}
+
+// codes reads the table in the description of the schema Code.
+function codes() {
+  const lines = spec.components.schemas.Code.description.split("\n").filter((line) => line.startsWith("| `"));
+  return lines.map((line) => line.replaceAll("`", "").split("|").slice(1, 4).map((cell) => cell.trim()));
 }
 
 function showTable(s) {

@@ -33,11 +33,8 @@ func (s *Server) flushAll(c echo.Context) error {
 		_, err := s.served("")
 		return err
 	}
-	var all []buffer.Place
-	for _, sv := range *tables {
-		all = append(all, places(sv)...)
-	}
-	return s.flush(c, all)
+	progress, _ := s.progress(c.Request().Context()) // or what it was last
+	return s.flush(c, everyPlace(*tables, progress))
 }
 
 func places(sv *Served) []buffer.Place {

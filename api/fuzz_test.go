@@ -192,9 +192,9 @@ func FuzzPrefer(f *testing.F) {
 		require.GreaterOrEqual(t, p.Wait, time.Duration(0))
 		require.LessOrEqual(t, p.Wait, DefaultWait)
 		require.Contains(t, []string{"", "minimal", "representation"}, p.Return)
-		// What is said to have been applied, asked for again, is applied again.
+		// What is named, asked for again, is followed again.
 		h := http.Header{}
-		p.write(h)
+		p.write(h, "return", "handling", "resolution", "wait")
 		again, err := readPreferences(http.Header{"Prefer": h.Values("Preference-Applied")}, DefaultWait)
 		require.NoError(t, err)
 		require.Equal(t, p, again)

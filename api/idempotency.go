@@ -89,7 +89,7 @@ func (s *Server) remember(t *task, o *operation) {
 	if o.idem == nil {
 		return
 	}
-	value := nothingWritten + o.remembered(t.sv.Table)
+	value := o.id.String() + " " + o.remembered(t.sv.Table)
 	if o.err != nil {
 		p := problemOf(o.err)
 		if p.Code.status() >= http.StatusInternalServerError {
@@ -165,12 +165,25 @@ func (in *incoming) recall(rows []int, r *buffer.Result) {
 	}
 }
 
-// begun reports whether an earlier request with the same key got as far as
-// this chunk.
-func (s *Server) begun(ctx context.Context, in *incoming, c *buffer.Chunk) (bool, error) {
+// begun reports whether an earlier request with the same key got as far as one
+// of these chunks.
+func (s *Server) begun(ctx context.Context, in *incoming, chunks []*buffer.Chunk) (bool, error) {
 	if in.idem == nil {
 		return false, nil
 	}
-	r, err := s.buffer.Marked(ctx, buffer.Place{Table: c.Target.Table, Partition: c.Partition}, in.idem.name(0))
-	return r != nil, err
+	names := make(map[buffer.Place][]string)
+	for _, c := range chunks {
+		p := buffer.Place{Table: c.Target.Table, Partition: c.Partition}
+		names[p] = append(names[p], in.idem.name(len(names[p])))
+	}
+	return s.anyMarked(ctx, names)
+}
+
+func (s *Server) anyMarked(ctx context.Context, names map[buffer.Place][]string) (bool, error) {
+	for p, those := range names {
+		if found, err := s.buffer.Marked(ctx, p, those); err != nil || found {
+			return found, err
+		}
+	}
+	return false, nil
 }

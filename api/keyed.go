@@ -56,9 +56,10 @@ type keyQueue struct {
 	key   string
 	tasks []*task
 	led   bool
-	state state // kept while it may be of use: the last row appended here
-	read  bool  // the state must be read, whatever the first operation is
-	fresh bool  // the state was read since these tasks came
+	table *table.Table // whose columns the state has
+	state state        // kept while it may be of use: the last row appended here
+	read  bool         // the state must be read, whatever the first operation is
+	fresh bool         // the state was read since these tasks came
 }
 
 // keyed is the queues of all keys. Safe for concurrent use.
@@ -104,15 +105,19 @@ func (k *keyed) run(tasks []*task) {
 // mostTogether bounds what a leader takes of one queue at a time.
 const mostTogether = 512
 
-// take gives the tasks that wait in the queues that are led. Queues where none
-// waits are led no longer.
+// take gives the tasks that wait in the queues that are led, those together
+// that know the table by the same catalog: a chunk has one column list. Queues
+// where none waits are led no longer.
 func (k *keyed) take(lead []*keyQueue, rest map[*keyQueue][]*task) []*keyQueue {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	still := lead[:0]
 	for _, q := range lead {
-		n := min(len(q.tasks), max(mostTogether-len(rest[q]), 0))
-		rest[q] = append(rest[q], q.tasks[:n]...)
+		n := 0
+		for n < len(q.tasks) && len(rest[q]) < mostTogether && (len(rest[q]) == 0 || q.tasks[n].sv.Table == rest[q][0].sv.Table) {
+			rest[q] = append(rest[q], q.tasks[n])
+			n++
+		}
 		q.tasks = append(q.tasks[:0], q.tasks[n:]...)
 		if len(rest[q]) > 0 {
 			still = append(still, q)
@@ -185,6 +190,9 @@ func (k *keyed) read(lead []*keyQueue, rest map[*keyQueue][]*task) (ready []*key
 	var unknown []*keyQueue
 	for _, q := range lead {
 		t := rest[q][0]
+		if q.table != t.sv.Table { // it was altered: what is known has its columns of before
+			q.table, q.state = t.sv.Table, state{}
+		}
 		if q.state.known || !q.read && !t.ops[0].reads() {
 			ready = append(ready, q)
 			continue
@@ -271,6 +279,9 @@ func (s *Server) fillStored(ctx context.Context, sv *Served, key []table.Cell, f
 			return nil
 		}
 	}
+	if _, retyped := sv.Table.Places(f.Columns); len(retyped) > 0 {
+		return fault(codeStoreUnavailable, "The table was altered after this row was accepted; it can be read once it is flushed.")
+	}
 	in := newIncoming(sv.Table)
 	defer in.release()
 	r := in.add()
@@ -319,6 +330,7 @@ func (k *keyed) append(ready []*keyQueue, rest map[*keyQueue][]*task) (lost bool
 			for n, done := range r.Replays {
 				d.written[n].recall(d.tasks[0].sv.Table, done)
 			}
+			k.release(d.queue) // nothing was written
 			d.queue.state, d.queue.read = state{}, true
 		case len(r.Failed) > 0:
 			lost = lost || d.queue.state.known
@@ -339,6 +351,7 @@ type draft struct {
 	tasks   []*task
 	chunk   *buffer.Chunk
 	state   state
+	row     table.ID // the key's row in the log, zero when it is not there
 	written []*operation
 	idle    []idleOperation
 	named   map[string]*operation     // with an Idempotency-Key
@@ -346,7 +359,7 @@ type draft struct {
 }
 
 func (k *keyed) draft(q *keyQueue, tasks []*task) *draft {
-	d := &draft{queue: q, tasks: tasks, state: q.state}
+	d := &draft{queue: q, tasks: tasks, state: q.state, row: q.state.basis.ID()}
 	now := time.Now()
 	for _, t := range tasks {
 		for _, o := range t.ops {
@@ -356,7 +369,7 @@ func (k *keyed) draft(q *keyQueue, tasks []*task) *draft {
 			o.err = nil
 			op, line, err := k.s.apply(t, &d.state, o, now)
 			if o.err = err; line == nil {
-				d.idle = append(d.idle, idleOperation{t, o})
+				d.idle = append(d.idle, idleOperation{t, o, len(d.written)})
 				continue
 			}
 			if d.chunk == nil {
@@ -385,8 +398,9 @@ func (k *keyed) draft(q *keyQueue, tasks []*task) *draft {
 
 // idleOperation is one that has nothing to write.
 type idleOperation struct {
-	t *task
-	o *operation
+	t     *task
+	o     *operation
+	after int // so many of the draft that are written
 }
 
 // repeated notes an operation whose request came twice, and both wait here.
@@ -416,6 +430,10 @@ func (k *keyed) finish(d *draft, rest map[*keyQueue][]*task, first table.ID) {
 	}
 	d.queue.fresh = false
 	for _, i := range d.idle {
+		// It stands for the row that is there: committed when that is.
+		if i.o.id = d.row; i.after > 0 {
+			i.o.id = d.written[i.after-1].id
+		}
 		k.s.remember(i.t, i.o)
 	}
 	for o, first := range d.repeats {

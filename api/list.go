@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -59,11 +58,7 @@ func (s *Server) flushFirst(r *http.Request, h http.Header, sv *Served) error {
 		return nil
 	}
 	if len(left) == 0 {
-		for _, applied := range p.applied {
-			if strings.HasPrefix(applied, "wait=") {
-				h.Set("Preference-Applied", applied)
-			}
-		}
+		p.write(h, "wait")
 	}
 	return nil
 }

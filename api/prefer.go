@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -9,13 +10,16 @@ import (
 
 // preferences of a request (RFC 7240), as far as they are known here.
 type preferences struct {
-	Return  string   // "", minimal, representation, headers-only
-	Strict  *bool    // handling
-	Exists  onExists // resolution
-	Wait    time.Duration
-	waits   bool
-	applied []string
+	Return string   // "", minimal, representation
+	Strict *bool    // handling
+	Exists onExists // resolution
+	Wait   time.Duration
+	waits  bool
+	known  []preference // in the order of the request
 }
+
+// preference as Preference-Applied names it.
+type preference struct{ name, value string }
 
 // readPreferences parses all Prefer fields. What is not known is ignored,
 // unless handling=strict asks for it not to be.
@@ -46,14 +50,14 @@ func (p *preferences) set(name, value string, most time.Duration) bool {
 	case "return=minimal", "return=representation":
 		if p.Return == "" {
 			p.Return = value
-			p.applied = append(p.applied, "return="+value)
+			p.know(name, value)
 		}
 		return true
 	case "handling=strict", "handling=lenient":
 		if p.Strict == nil {
 			strict := value == "strict"
 			p.Strict = &strict
-			p.applied = append(p.applied, "handling="+value)
+			p.know(name, value)
 		}
 		return true
 	}
@@ -63,7 +67,7 @@ func (p *preferences) set(name, value string, most time.Duration) bool {
 			if value == "merge-duplicates" {
 				p.Exists = mergeExisting
 			}
-			p.applied = append(p.applied, "resolution="+value)
+			p.know(name, value)
 		}
 		return true
 	}
@@ -76,16 +80,29 @@ func (p *preferences) set(name, value string, most time.Duration) bool {
 			return true // the first one counts (RFC 7240)
 		}
 		p.waits = true
-		p.Wait = min(time.Duration(n*float64(time.Second)), most)
-		p.applied = append(p.applied, "wait="+value)
+		if p.Wait = time.Duration(n * float64(time.Second)); p.Wait > most {
+			p.Wait, value = most, strconv.FormatFloat(most.Seconds(), 'f', -1, 64) // what is done is named, not what was asked
+		}
+		p.know(name, value)
 		return true
 	}
 	return false
 }
 
-func (p *preferences) write(h http.Header) {
-	if len(p.applied) > 0 {
-		h.Set("Preference-Applied", strings.Join(p.applied, ", "))
+func (p *preferences) know(name, value string) { p.known = append(p.known, preference{name, value}) }
+
+// write names the preferences that the answer follows, of those that the
+// request has. A wait that ended with its time was followed: it is a bound
+// (RFC 7240, section 4.3), and a 202 is what it asks for then.
+func (p *preferences) write(h http.Header, followed ...string) {
+	var named []string
+	for _, k := range p.known {
+		if slices.Contains(followed, k.name) {
+			named = append(named, k.name+"="+k.value)
+		}
+	}
+	if len(named) > 0 {
+		h.Set("Preference-Applied", strings.Join(named, ", "))
 	}
 }
 

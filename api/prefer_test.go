@@ -3,10 +3,14 @@ package api_test
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/headpond/headpond/api"
+	"github.com/headpond/headpond/buffer/table"
 )
 
 // TestPreferReturn: how much comes back.
@@ -45,6 +49,92 @@ func TestPreferReturn(t *testing.T) {
 	require.Empty(t, a.header.Get("Location"))
 	require.Empty(t, a.accept(t, 202).Key)
 	require.NotEmpty(t, a.accept(t, 202).Receipt)
+}
+
+// TestPreferenceApplied names what the answer follows, and nothing else: of
+// what has a meaning for the request, what was done.
+func TestPreferenceApplied(t *testing.T) {
+	t.Parallel()
+	s := setupWith(t, `create table t (id int primary key, v int, twice int generated always as (id * 2) stored)`,
+		options{limits: api.Limits{Wait: 20 * time.Millisecond}, cuttable: true})
+	const all = "return=representation, handling=lenient, resolution=merge-duplicates, wait=0.01, respond-async"
+	bulk := `{"op":"put","table":"` + s.schema + `.t","key":1,"row":{}}`
+	for _, c := range []struct{ method, path, body, kind, prefer, want string }{
+		{"POST", s.path("t"), `{"id":1}`, "", all, "return=representation, resolution=merge-duplicates, wait=0.01"},
+		{"POST", s.path("t"), `{"id":2}`, "", "handling=lenient, return=representation", "return=representation"},
+		{"POST", s.path("t"), `[{"id":1},{"id":3}]`, "", all, "return=representation, handling=lenient, resolution=merge-duplicates, wait=0.01"},
+		{"POST", s.path("t"), `[{"id":4}]`, "", "handling=strict, wait=0, return=minimal", "handling=strict, wait=0, return=minimal"},
+		{"POST", s.path("t"), "{\"id\":5}\n{}", "application/x-ndjson", "handling=lenient, return=minimal", "handling=lenient"},
+		{"POST", s.path("t"), "{\"id\":6}\n{}", "application/x-ndjson", "resolution=ignore-duplicates, return=minimal", "resolution=ignore-duplicates"},
+		{"POST", s.path("t"), "{\"id\":7}\n{}", "application/x-ndjson", "handling=strict, return=minimal", "handling=strict"},
+		{"PUT", s.path("t", "1"), `{"v":1}`, "", all, "return=representation, wait=0.01"},
+		{"PUT", s.path("t", "1"), `{"v":1}`, "", "return=minimal, handling=strict", "return=minimal"},
+		{"PATCH", s.path("t", "1"), `{"v":1}`, "", all, "return=representation, wait=0.01"},
+		{"POST", s.path("t", "1", "increment"), `{"v":1}`, "", all, "return=representation, wait=0.01"},
+		{"DELETE", s.path("t", "2"), "", "", all, "wait=0.01"},
+		{"DELETE", s.path("t", "3"), "", "", "return=minimal", "return=minimal"},
+		{"POST", "/v1/_bulk", bulk, "application/x-ndjson", all, "return=representation, handling=lenient, wait=0.01"},
+		{"POST", "/v1/_bulk", bulk, "application/x-ndjson", "return=minimal, handling=strict", "return=minimal, handling=strict"},
+		{"PUT", s.path("t", "1"), `{"v":1}`, "", "wait=3600", "wait=0.02"}, // what it was cut to
+		{"PUT", s.path("t", "1"), `{"v":1}`, "", "respond-async", ""},
+	} {
+		kind := c.kind
+		if kind == "" {
+			kind = "application/json"
+		}
+		a := s.do(c.method, c.path, c.body, "Content-Type", kind, "Prefer", c.prefer)
+		require.Contains(t, []int{202, 207, 422}, a.status, string(a.body))
+		require.Equal(t, c.want, a.header.Get("Preference-Applied"), "%s %s %s", c.method, c.path, c.prefer)
+	}
+	s.wire.cut() // the generated column cannot be computed: the row is not shown, the rest is done
+	for method, path := range map[string]string{"PUT": s.path("t", "1"), "PATCH": s.path("t", "1"), "POST": s.path("t", "1", "increment")} {
+		a := s.do(method, path, `{"v":1}`, "Prefer", "return=representation, wait=0.01")
+		require.Empty(t, a.accept(t, 202).Row)
+		require.Equal(t, "wait=0.01", a.header.Get("Preference-Applied"))
+	}
+}
+
+// TestNoneOfManyIsAProblem: a request of which nothing is left, some rows
+// because they cannot be taken now and the rest because Postgres refused them.
+func TestNoneOfManyIsAProblem(t *testing.T) {
+	t.Parallel()
+	for _, way := range []string{"insert", "bulk"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			s := setupWith(t, `create table t (id int primary key, v int check (v <> 13))`, options{partitions: 2, maxRows: 3})
+			ids := [2][]int{} // by partition
+			for id := 1; len(ids[0]) < 4 || len(ids[1]) < 4; id++ {
+				p := table.Partition([]byte(fmt.Sprint(id)), 2)
+				ids[p] = append(ids[p], id)
+			}
+			for _, id := range ids[0][:3] {
+				s.post("t", row(`{"id":%d}`, id))
+			}
+			rows := []string{row(`{"id":%d,"v":13}`, ids[1][0]), row(`{"id":%d}`, ids[0][3]), row(`{"id":%d,"v":13}`, ids[1][1])}
+			path, body := s.path("t"), strings.Join(rows, "\n")
+			if way == "bulk" {
+				op := `{"op":"insert","table":"` + s.schema + `.t","row":`
+				path, body = "/v1/_bulk", op+strings.Join(rows, "}\n"+op)+"}"
+			}
+			answered := make(chan *answer, 1)
+			go func() {
+				a, _ := s.try("POST", path, strings.NewReader(body), "Content-Type", "application/x-ndjson", "Prefer", "wait=30")
+				answered <- a
+			}()
+			require.Eventually(t, func() bool { return s.accepted("t") == 5 }, 10*time.Second, time.Millisecond)
+			s.startFlusher()
+			a := <-answered
+			p := a.problem(t, 503, "backlog_full")
+			require.Equal(t, "no", p.Applied)
+			require.NotEmpty(t, a.header.Get("Retry-After"))
+			var codes []string
+			for _, e := range p.Errors {
+				codes = append(codes, fmt.Sprint(*e.Index, " ", e.Code))
+			}
+			require.Equal(t, []string{"0 dead_lettered", "1 backlog_full", "2 dead_lettered"}, codes)
+			require.Equal(t, 3, s.count("t"))
+		})
+	}
 }
 
 // TestPreferWait: 201 or 200 when it is committed, 202 when the time is over.

@@ -119,6 +119,13 @@ func (p *Problem) header(name, value string) *Problem {
 	return p
 }
 
+// with gives the same problem with what is wrong with rows.
+func (p *Problem) with(items []ProblemItem) *Problem {
+	more := *p
+	more.Errors = items
+	return &more
+}
+
 // problemOf turns any error into what the client may know of it.
 func problemOf(err error) *Problem {
 	var p *Problem
@@ -139,7 +146,7 @@ func problemOf(err error) *Problem {
 		return fault(codeBufferUnavailable, "The buffer cannot take or give data now.").header("Retry-After", "1")
 	case errors.Is(err, buffer.ErrOutcomeUnknown):
 		p = fault(codeOutcomeUnknown, "Redis did not answer in time: the write may or may not have been applied.").
-			hint("Repeat the request with the same key; without one, look before you repeat.")
+			hint("Repeat the request with the same Idempotency-Key; without one, look which rows are there before you repeat.")
 		p.Applied = "unknown"
 		return p
 	case errors.As(err, &http):

@@ -25,6 +25,7 @@ type reading struct {
 	place     buffer.Place
 	key       string
 	cells     []table.Cell // of the key columns
+	choose    []int        // columns that are asked for, nil for all
 	row       table.Row
 	committed bool
 	status    string // Cache-Status, after "headpond; "
@@ -46,7 +47,7 @@ func (s *Server) getRow(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	g := &reading{sv: sv}
+	g := &reading{sv: sv, choose: choose}
 	if err := s.parseKey(r.Context(), g, rawSegment(r, 3)); err != nil {
 		return err
 	}
@@ -205,11 +206,27 @@ func (s *Server) widen(ctx context.Context, g *reading, f *buffer.Found, row tab
 	if err := s.fillStored(ctx, g.sv, g.cells, f, row); err != nil {
 		return err
 	}
-	if err := s.edge.Generate(ctx, g.sv.Table, row); err != nil {
-		return storeUnavailable(err, "Postgres must compute a column of this row, and cannot be asked now.")
+	if err := s.generateChosen(ctx, g, row); err != nil {
+		return err
 	}
 	g.row, g.status = row, "hit; detail=pending"
 	return nil
+}
+
+// generateChosen computes the generated columns when the request wants one. A
+// row for which Postgres cannot compute them is no row that it will ever hold:
+// null would be a lie, and so would be that Postgres cannot be asked.
+func (s *Server) generateChosen(ctx context.Context, g *reading, row table.Row) error {
+	t := g.sv.Table
+	if g.choose != nil && !slices.ContainsFunc(g.choose, func(c int) bool { return t.Columns[c].Generated }) {
+		return nil
+	}
+	err := s.edge.Generate(ctx, t, row)
+	if bad := new(table.FieldError); errors.As(err, &bad) {
+		return columnFault(bad.Column, bad.Code, "This row is accepted and not flushed yet, and its column "+bad.Column+" cannot be computed: "+bad.Detail).
+			hint("Postgres will refuse the row for it, and it becomes a dead letter then. With select, the other columns can be read.")
+	}
+	return storeUnavailable(err, "Postgres must compute a column of this row, and cannot be asked now.")
 }
 
 // byColumns lays a line out in table order. whole is false when a column of
@@ -224,7 +241,11 @@ func byColumns(t *table.Table, columns, line []byte) (row table.Row, whole bool)
 		return row, len(t.Stored()) == len(t.Columns)
 	}
 	known := 0
-	for i, c := range t.Places(columns) {
+	places, retyped := t.Places(columns)
+	for _, i := range retyped {
+		places[i] = -1
+	}
+	for i, c := range places {
 		if c >= 0 && i < len(cells) {
 			row[c] = cells[i]
 			known++

@@ -108,7 +108,7 @@ func (in *incoming) read(body []byte, f format, most int) error {
 		return in.readArray(body, most)
 	}
 	if bytes.HasPrefix(body, []byte("\xef\xbb\xbf")) {
-		return fault(codeInvalidJSON, "The body begins with a byte order mark, at offset 0; JSON has none.")
+		return fault(codeInvalidJSON, "The body begins with a byte order mark, at byte offset 0; JSON has none.")
 	}
 	if jsontext.Value(body).IsValid() {
 		return fault(codeInvalidJSONShape, "The body must be an object or an array of objects.")
@@ -152,7 +152,7 @@ func (in *incoming) bounded() error {
 // end checks that nothing follows.
 func (in *incoming) end(d *jsontext.Decoder) error {
 	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-		return fault(codeInvalidJSON, "There is more after the end of the JSON value, at offset %d.", d.InputOffset())
+		return fault(codeInvalidJSON, "There is more after the end of the JSON value, at byte offset %d.", d.InputOffset())
 	}
 	return nil
 }

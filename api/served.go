@@ -28,7 +28,7 @@ type Edge interface {
 	NextValues(ctx context.Context, column *table.Column, n int) ([]int64, error)
 	// LoadRow gives every column of the row with a key. A *table.FieldError says that there can be no such key.
 	LoadRow(ctx context.Context, t *table.Table, key []table.Cell) (row table.Row, found bool, err error)
-	// Generate computes the generated columns of a row that is not in Postgres yet.
+	// Generate computes the generated columns of a row that is not in Postgres yet. A *table.FieldError says which cannot be computed.
 	Generate(ctx context.Context, t *table.Table, row table.Row) error
 	// List gives rows to each until it returns false; a row is valid until then. A *table.FieldError says that the query cannot be asked.
 	List(ctx context.Context, t *table.Table, q *table.Query, each func(table.Row) bool) error

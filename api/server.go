@@ -76,16 +76,18 @@ func New(limits Limits, d Deps) (*Server, error) {
 	e.GET("/v1/:table/_schema", s.getSchema)
 	e.HEAD("/v1/receipts/:receipt", s.getReceipt) // or the row's HEAD would take them
 	e.HEAD("/v1/:table/_schema", s.getSchema)
-	e.PUT("/v1/:table/:key", s.put)
-	e.PATCH("/v1/:table/:key", s.patch)
-	e.DELETE("/v1/:table/:key", s.delete)
+	for _, path := range []string{"/v1/:table/:key", "/v1/:table/"} { // without a key they say so
+		e.GET(path, s.getRow)
+		e.HEAD(path, s.getRow)
+		e.PUT(path, s.put)
+		e.PATCH(path, s.patch)
+		e.DELETE(path, s.delete)
+	}
 	e.POST("/v1/:table/:key/increment", s.addTo)
 	e.POST("/v1/_bulk", s.bulk)
 	for _, path := range []string{"/v1/receipts/:receipt", "/v1/:table/_schema"} { // not a row's
 		e.Match([]string{http.MethodPut, http.MethodPatch, http.MethodDelete}, path, readOnly)
 	}
-	e.GET("/v1/:table/:key", s.getRow)
-	e.HEAD("/v1/:table/:key", s.getRow)
 	e.GET("/admin/v1/status", s.getStatus)
 	return s, nil
 }

@@ -139,13 +139,27 @@ func (s *stack) openBuffer() {
 	require.NoError(t, err)
 	require.NoError(t, s.buf.CheckDurability(context.Background()))
 	s.background(s.buf.Run)
-	s.Server, err = api.New(s.o.limits, api.Deps{Buffer: s.buf, Edge: s.edge, Ledger: s.ledger, Log: quiet})
-	require.NoError(t, err)
+	s.newServer()
 	store := postgres.NewStore(s.pool, func(name string) *table.Table { return (*s.current.Load())[name] })
 	s.flusher, err = flusher.New(flusher.Config{Workers: 2, Sweep: 100 * time.Millisecond, Drain: time.Second},
 		s.buf, store, s.buf.Wakes(), noLag{}, quiet)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.rdb.Close() }) // a private Redis may be gone
+}
+
+func (s *stack) newServer() {
+	s.t.Helper()
+	var err error
+	s.Server, err = api.New(s.o.limits, api.Deps{Buffer: s.buf, Edge: s.edge, Ledger: s.ledger, Log: quiet})
+	require.NoError(s.t, err)
+}
+
+// restart goes on with an API process that knows nothing.
+func (s *stack) restart() {
+	s.t.Helper()
+	s.newServer()
+	s.serve()
+	s.refresh()
 }
 
 var quiet = slog.New(slog.DiscardHandler)

@@ -28,7 +28,7 @@ func (s *Server) post(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	f, err := readFormat(r.Header)
+	f, err := rowsMedia.read(r.Header)
 	if err != nil {
 		return err
 	}
@@ -59,20 +59,20 @@ func (s *Server) post(c echo.Context) error {
 	strict := in.single || f == formatJSON
 	if prefer.Strict != nil && !in.single {
 		strict = *prefer.Strict
+		prefer.write(c.Response().Header(), "handling")
 	}
-	if strict && anyBad(in) {
-		return rejected(in)
-	}
-	if given != nil {
-		c.Set(sent, true)
-		return s.resolve(c, sv, in, given, &prefer, strict)
-	}
-	if prefer.Return == "representation" {
+	if prefer.Return == "representation" && given == nil && !(strict && anyBad(in)) {
 		if err := s.generate(r.Context(), in); err != nil {
 			return err
 		}
 	}
+	if strict && anyBad(in) {
+		return rejected(in)
+	}
 	c.Set(sent, true)
+	if given != nil {
+		return s.resolve(c, sv, in, given, &prefer, strict)
+	}
 	w, err := s.append(r.Context(), sv, in, strict, prefer.Return == "representation", now)
 	if err != nil {
 		return err
@@ -83,7 +83,6 @@ func (s *Server) post(c echo.Context) error {
 			return err
 		}
 	}
-	prefer.write(c.Response().Header())
 	if in.single {
 		return s.answerOne(c, sv, in, w, prefer)
 	}
@@ -131,7 +130,7 @@ func (s *Server) resolve(c echo.Context, sv *Served, in *incoming, given []table
 		return i.o.err
 	}
 	i.o.idem.header(c.Response().Header())
-	return s.answerAccepted(c, &accepted{sv: sv, place: i.place, id: i.o.id, row: i.o.row, key: i.cells, created: i.o.created}, prefer, false)
+	return s.answerAccepted(c, &accepted{sv: sv, place: i.place, id: i.o.id, row: i.o.row, key: i.cells, created: i.o.created, resolved: true}, prefer, false)
 }
 
 func anyBad(in *incoming) bool {
@@ -146,6 +145,29 @@ func anyBad(in *incoming) bool {
 // mostListed bounds the errors of one answer.
 const mostListed = 1000
 
+// listFaults gives what an answer says of bad rows: all, or of each row the first
+// fault when all are too many.
+func listFaults(rows int, faults func(row int) []rowFault, item func(row int, e rowFault) ProblemItem) []ProblemItem {
+	total := 0
+	for i := range rows {
+		total += len(faults(i))
+	}
+	out := make([]ProblemItem, 0, min(total, mostListed))
+	for i := range rows {
+		for n, e := range faults(i) {
+			if n > 0 && rows > 1 && total > mostListed || len(out) == mostListed {
+				break
+			}
+			out = append(out, item(i, e))
+		}
+	}
+	return out
+}
+
+func (in *incoming) faulty() []ProblemItem {
+	return listFaults(len(in.rows), func(i int) []rowFault { return in.rows[i].errs }, in.item)
+}
+
 // rejected is the answer when nothing was applied because rows are bad.
 func rejected(in *incoming) error {
 	p := fault(codeInvalidRows, "The request holds rows that cannot be accepted; nothing was applied.")
@@ -155,13 +177,8 @@ func rejected(in *incoming) error {
 		if len(row.errs) > 0 {
 			bad++
 		}
-		for _, e := range row.errs {
-			if len(p.Errors) == mostListed {
-				break
-			}
-			p.Errors = append(p.Errors, in.item(i, e))
-		}
 	}
+	p.Errors = in.faulty()
 	if len(p.Errors) > 0 && (in.single || len(p.Errors) == 1) {
 		p.Code, p.Detail = code(p.Errors[0].Code), p.Errors[0].Detail
 	}
@@ -185,6 +202,7 @@ type written struct {
 	chunks    []*buffer.Chunk
 	rows      [][]int // rows[i][j]: which row of the request is row j of chunk i
 	committed bool
+	failed    error // of the rows of a chunk or more, while others were taken
 }
 
 // append hands the good rows to the buffer: one chunk for each partition.
@@ -223,7 +241,7 @@ func (s *Server) append(ctx context.Context, sv *Served, in *incoming, strict, s
 	if len(w.chunks) == 0 {
 		return w, nil
 	}
-	begun, err := s.begun(ctx, in, w.chunks[0])
+	begun, err := s.begun(ctx, in, w.chunks)
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +263,8 @@ func (s *Server) append(ctx context.Context, sv *Served, in *incoming, strict, s
 		}
 		ordinals[c.Partition]++
 	}
-	return w, s.outcome(in, w, strict)
+	w.failed, err = s.outcome(in, w, strict)
+	return w, err
 }
 
 // markAll marks the chunks of a request that counts once. Its repeat tells the
@@ -323,10 +342,9 @@ func exists(t *table.Table) rowFault {
 }
 
 // outcome looks at the chunks' results: rows that were refused get their
-// error; the error returned is about the request as a whole.
-func (s *Server) outcome(in *incoming, w *written, strict bool) error {
+// error; err is about the request as a whole, failed about a part of it.
+func (s *Server) outcome(in *incoming, w *written, strict bool) (failed, err error) {
 	applied := 0
-	var failed error
 	for i, c := range w.chunks {
 		r := c.Result()
 		applied += r.Rows
@@ -346,18 +364,18 @@ func (s *Server) outcome(in *incoming, w *written, strict bool) error {
 	}
 	switch {
 	case failed != nil && (applied == 0 || errors.Is(failed, buffer.ErrOutcomeUnknown)):
-		return failed
+		return failed, failed
 	case failed != nil && strict:
 		p := problemOf(failed)
-		return &Problem{
+		return failed, &Problem{
 			Code: codeOutcomeUnknown, Applied: "unknown",
 			Detail: "A part of the rows was accepted, and the rest was not: " + p.Detail,
 			Hint:   "Look which rows are there before you repeat.",
 		}
 	case strict && anyBad(in):
-		return rejected(in)
+		return nil, rejected(in)
 	}
-	return nil
+	return failed, nil
 }
 
 func worse(a, b error) error {

@@ -170,14 +170,23 @@ func (b *Buffer) handshake(ctx context.Context, places []Place, unfence bool) er
 	return nil
 }
 
-// open opens places while their watermarks are held still.
+// open opens places while their watermarks are held still: one table's after the
+// other's, because one that a flusher holds for long must not keep the flushers
+// of all others waiting.
 func (b *Buffer) open(ctx context.Context, places []Place) error {
 	if err := loadScripts(ctx, b.rdb, openScript, readScript, fillScript, settleScript); err != nil {
 		return unavailable("handshake", err)
 	}
-	err := b.wms.Hold(ctx, places, func(p Place, h Held) (uint64, error) { return b.openPlace(ctx, p, h) })
-	if err != nil {
-		return fmt.Errorf("handshake with Postgres: %w", err)
+	for len(places) > 0 {
+		n := 1
+		for n < len(places) && places[n].Table == places[0].Table {
+			n++
+		}
+		err := b.wms.Hold(ctx, places[:n], func(p Place, h Held) (uint64, error) { return b.openPlace(ctx, p, h) })
+		if err != nil {
+			return fmt.Errorf("handshake with Postgres: %w", err)
+		}
+		places = places[n:]
 	}
 	return nil
 }

@@ -145,12 +145,12 @@ func TestMarks(t *testing.T) {
 	b.append(again)
 	require.Equal(t, buffer.Replay{ID: first.Result().First, Value: "answer 1"}, again.Result().Replays[0])
 	require.Equal(t, buffer.Miss, b.get(0, "other").Source, "nothing of it is appended")
-	r, err := b.Marked(t.Context(), b.place(0), "m")
+	there, err := b.Marked(t.Context(), b.place(0), []string{"n", "m"})
 	require.NoError(t, err)
-	require.Equal(t, "answer 1", r.Value)
-	none, err := b.Marked(t.Context(), b.place(0), "n")
+	require.True(t, there)
+	there, err = b.Marked(t.Context(), b.place(0), []string{"n"})
 	require.NoError(t, err)
-	require.Nil(t, none)
+	require.False(t, there)
 
 	// Many at once under few names: each name counts once, the others are told.
 	var wg sync.WaitGroup

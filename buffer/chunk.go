@@ -50,6 +50,15 @@ type Basis struct {
 // After is the basis of a row that was just appended.
 func After(id table.ID) Basis { return Basis{expectID, id.String()} }
 
+// ID of the row that the basis is, zero when that is not in the log.
+func (b Basis) ID() table.ID {
+	if b.expect != expectID {
+		return table.ID{}
+	}
+	id, _ := table.ParseID(b.text) // ours
+	return id
+}
+
 // Chunk is rows of one request for one partition, in order. Their seqs follow
 // each other. It may be used once.
 type Chunk struct {

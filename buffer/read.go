@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -221,36 +222,34 @@ func (b *Buffer) Known(ctx context.Context, p Place, keys []string) ([]bool, err
 	return known, nil
 }
 
-// Marked looks for a mark in a place (Chunk.Mark).
-func (b *Buffer) Marked(ctx context.Context, p Place, name string) (*Replay, error) {
+// Marked reports whether a place has one of these marks (Chunk.Mark).
+func (b *Buffer) Marked(ctx context.Context, p Place, names []string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.CallTimeout)
 	defer cancel()
 	for {
 		g, err := b.rdb.HGet(ctx, p.meta(), "ig").Int64()
 		if err != nil && !errors.Is(err, redis.Nil) {
-			return nil, unavailable("look up mark partition="+p.String(), err)
+			return false, unavailable("look up marks partition="+p.String(), err)
 		}
 		g = max(g, 1)
 		pipe := b.rdb.Pipeline()
-		now, before := pipe.HGet(ctx, p.marks(g), name), pipe.HGet(ctx, p.marks(g-1), name)
+		var found []*redis.SliceCmd
+		for some := range slices.Chunk(names, 1000) {
+			found = append(found, pipe.HMGet(ctx, p.marks(g), some...), pipe.HMGet(ctx, p.marks(g-1), some...))
+		}
 		again := pipe.HGet(ctx, p.meta(), "ig")
 		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-			return nil, unavailable("look up mark partition="+p.String(), err)
+			return false, unavailable("look up marks partition="+p.String(), err)
 		}
 		if n, _ := again.Int64(); max(n, 1) != g {
 			continue // a generation began meanwhile
 		}
-		text := now.Val()
-		if text == "" {
-			text = before.Val()
+		for _, cmd := range found {
+			if slices.ContainsFunc(cmd.Val(), func(v any) bool { return v != nil }) {
+				return true, nil
+			}
 		}
-		if text == "" {
-			return nil, nil //nolint:nilnil // there is none
-		}
-		id, value, _ := strings.Cut(text, " ")
-		r := &Replay{Value: value}
-		r.ID, _ = table.ParseID(id)
-		return r, nil
+		return false, nil
 	}
 }
 

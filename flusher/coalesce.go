@@ -25,7 +25,8 @@ type Net struct {
 	Changes []table.Change // of a patch; positions in Columns
 	Origins []Origin       // what it stands for, in their order
 
-	wave int
+	wave  int
+	mixed bool // of rows with other columns: the schema changed between them
 }
 
 // Columns is a column list. Within one Coalesce the same list is the same pointer.
@@ -202,7 +203,7 @@ func (c *coalescer) merge(n, op *Net) (bool, error) {
 }
 
 func (n *Net) become(kind table.Op, op *Net) {
-	n.Op, n.Columns, n.Row, n.Changes = kind, op.Columns, op.Row, nil
+	n.Op, n.Columns, n.Row, n.Changes, n.mixed = kind, op.Columns, op.Row, nil, false
 }
 
 // patch lays op's row over n's, and when n is a patch too, its changes.
@@ -212,13 +213,33 @@ func (c *coalescer) patch(n, op *Net) error {
 			return err
 		}
 	}
-	n.Columns, n.Row = op.Columns, op.Row
+	if n.mixed {
+		c.overlay(n, op)
+	} else {
+		n.Row = op.Row
+	}
 	if n.Op == table.OpPatch {
 		for _, ch := range op.Changes {
 			n.Changes = addChange(n.Changes, ch)
 		}
 	}
 	return nil
+}
+
+// overlay lays over n's row what op changes, and nothing else of op's row: an API
+// that had not noticed a column yet left it out, and one that had then took it
+// for missing. So sums are made anew.
+func (c *coalescer) overlay(n, op *Net) {
+	for _, ch := range op.Changes {
+		base, cell := n.Row[ch.Column], op.Row[ch.Column]
+		at, known := c.table.Column(n.Columns.Names[ch.Column])
+		if known && ch.Add != nil && base.State == table.Set {
+			if sum, err := c.table.Columns[at].Type.AppendSum(nil, base.Text, ch.Add); err == nil {
+				cell.Text = sum
+			}
+		}
+		n.Row[ch.Column] = cell
+	}
 }
 
 // addChange: the values of columns that are set come from the row.
@@ -235,8 +256,8 @@ func addChange(changes []table.Change, ch table.Change) []table.Change {
 	return changes
 }
 
-// widen gives op the columns that only n has, and moves n's changes to where
-// its columns are then: the schema changed between the two.
+// widen gives op the columns that only n has, and n those that only op has, in
+// op's order: the schema changed between the two.
 func (c *coalescer) widen(n, op *Net) error {
 	header := bytes.Clone(op.Columns.header)
 	place := make([]int, len(n.Columns.Names)) // of n's columns in the wider list
@@ -246,16 +267,23 @@ func (c *coalescer) widen(n, op *Net) error {
 		if place[i] < 0 {
 			place[i] = len(row)
 			row = append(row, n.Row[i])
-			header = table.AppendEscaped(append(header, '\t'), []byte("0:"+name))
+			header = table.AppendEscaped(append(header, '\t'), []byte("0.0:"+name))
 		}
 	}
 	var err error
 	if op.Columns, err = c.list(header); err != nil {
 		return err
 	}
-	op.Row = row
+	op.Row, row = row, slices.Clone(row)
+	for _, ch := range op.Changes {
+		row[ch.Column] = table.Cell{} // as it was before op, where n does not know it
+	}
+	for i, at := range place {
+		row[at] = n.Row[i]
+	}
 	for i := range n.Changes {
 		n.Changes[i].Column = place[n.Changes[i].Column]
 	}
+	n.Columns, n.Row, n.mixed = op.Columns, row, true
 	return nil
 }

@@ -145,6 +145,18 @@ func (f *Frame) Lines(from, to int) []byte {
 	return f.Data[start:f.end(to-1)]
 }
 
+// Cut gives the rows from up to and without to as a frame.
+func (f *Frame) Cut(from, to int) *Frame {
+	out := &Frame{
+		Last:    ID{Epoch: f.Last.Epoch, Seq: f.First().Seq + uint64(to) - 1}, //nolint:gosec // a row of the frame
+		Columns: f.Columns, Base: f.Base, Heads: bytes.Clone(f.Heads[from*headSize : to*headSize]), Data: f.Lines(from, to), Bytes: f.Bytes,
+	}
+	for i := range out.Len() {
+		setEnd(out.Heads, i, int(f.end(from+i))-int(f.end(to-1))+len(out.Data))
+	}
+	return out
+}
+
 // Check returns ErrCorruptFrame unless heads and data fit together.
 func (f *Frame) Check() error {
 	if len(f.Heads) == 0 || len(f.Heads)%headSize != 0 || f.Last.Seq < uint64(f.Len()) {

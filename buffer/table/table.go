@@ -138,7 +138,7 @@ func (t *Table) Seal() *Table {
 			t.stored = append(t.stored, i)
 		}
 	}
-	t.header = t.header[:0]
+	t.header = t.newHeader()
 	for i, c := range t.stored {
 		if i > 0 {
 			t.header = append(t.header, '\t')

@@ -28,6 +28,7 @@ type room struct {
 
 var rooms = map[string]room{
 	"api":              {"HTTP", []string{"buffer", "buffer/table"}},
+	"api/client":       {"HTTP", nil},
 	"buffer":           {"Redis", []string{"buffer/table"}},
 	"buffer/table":     {},
 	"flusher":          {"", []string{"buffer", "buffer/table"}},
@@ -90,6 +91,9 @@ func checkImport(t *testing.T, dir string, r room, path, file string) {
 	}
 	if tech := technologyOf(path); tech != "" && tech != r.speaksTo {
 		t.Errorf("%s imports %s: the room %s speaks to %q and not to %s", file, path, dir, r.speaksTo, tech)
+	}
+	if dir == "api/client" && strings.Contains(strings.SplitN(path, "/", 2)[0], ".") {
+		t.Errorf("%s imports %s: other teams import api/client, and it brings nothing but the standard library", file, path)
 	}
 	if dir == "buffer/table" && slices.Contains(pureNever, path) {
 		t.Errorf("%s imports %s: buffer/table is pure", file, path)

@@ -66,16 +66,23 @@ func (t *tables) refresh(ctx context.Context) error {
 	if err != nil || version == t.version {
 		return err
 	}
-	read, err := t.catalog.Load(ctx)
+	read, version, err := t.load(ctx, version)
 	if err != nil {
 		return err
 	}
 	if err := t.open(ctx, read); err != nil {
 		return err
 	}
+	var written map[string]bool
+	if t.a.role.flusher() {
+		if written, err = t.written(ctx); err != nil {
+			return err
+		}
+	}
 	first := t.version == ""
 	t.current.Store(&read)
 	t.publish(read)
+	t.flush(written)
 	t.version = version
 	if first {
 		t.a.log.Info("catalog read", "tables", len(read))
@@ -84,6 +91,26 @@ func (t *tables) refresh(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// mostLoads bounds how often the catalog is read because it changes meanwhile:
+// somebody may do nothing else all day.
+const mostLoads = 5
+
+// load reads the catalog at one moment. Postgres prints expressions as they are
+// now, not as they were in the snapshot: the defaults of a table that is dropped
+// meanwhile are missing. So what was read counts when nothing changed.
+func (t *tables) load(ctx context.Context, version string) (read map[string]*table.Table, of string, err error) {
+	for try := 1; ; try++ {
+		if read, err = t.catalog.Load(ctx); err != nil {
+			return nil, "", err
+		}
+		after, err := t.catalog.Version(ctx)
+		if err != nil || after == version || try == mostLoads {
+			return read, version, err
+		}
+		version = after
+	}
 }
 
 // open makes the partitions of new tables ready for writes.
@@ -111,7 +138,7 @@ func (t *tables) open(ctx context.Context, read map[string]*table.Table) error {
 	return nil
 }
 
-// publish hands the catalog to the API and the flusher.
+// publish hands the catalog to the API.
 func (t *tables) publish(read map[string]*table.Table) {
 	limits := t.a.config.Limits
 	served := make(map[string]*api.Served, len(read))
@@ -130,12 +157,28 @@ func (t *tables) publish(read map[string]*table.Table) {
 		served[name] = &api.Served{
 			Table: tbl, Target: target, Strategy: c.Strategy, TTL: c.TTL, Linger: c.Linger, Lag: c.TargetLag, Cache: c.Cache,
 		}
-		if tbl.Unusable == "" && t.a.role.flusher() {
-			t.a.flusher.Set(flusher.Table{
-				Name: name, Partitions: c.Partitions, Linger: c.Linger, TargetLag: c.TargetLag,
-				Retain: c.Retain, RetainBytes: int64(c.RetainBytes) / int64(c.Partitions),
-			})
-		}
 	}
 	t.a.server.SetTables(served)
+}
+
+// written names the tables that were ever open for writes.
+func (t *tables) written(ctx context.Context) (map[string]bool, error) {
+	progress, err := postgres.NewWatermarks(t.a.pool).Progress(ctx)
+	names := make(map[string]bool)
+	for i := range progress {
+		names[progress[i].Place.Table] = true
+	}
+	return names, err
+}
+
+// flush hands tables to the flusher: also those that are gone or cannot be
+// written now, so that it says why their rows wait.
+func (t *tables) flush(written map[string]bool) {
+	for name := range written {
+		c := t.a.config.table(name)
+		t.a.flusher.Set(flusher.Table{
+			Name: name, Partitions: c.Partitions, Linger: c.Linger, TargetLag: c.TargetLag,
+			Retain: c.Retain, RetainBytes: int64(c.RetainBytes) / int64(c.Partitions),
+		})
+	}
 }

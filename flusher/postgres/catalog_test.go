@@ -22,7 +22,7 @@ func TestCatalogReadsATable(t *testing.T) {
 	require.Empty(t, o.Unusable)
 	require.Equal(t, "public", o.Schema)
 	require.Equal(t, "public.orders", o.SQLName)
-	require.Equal(t, "1:region\t3:id\t4:customer\t5:total\t7:fixed", string(o.Header()), "sealed; dropped and generated columns left out")
+	require.Equal(t, fmt.Sprintf("%d/1.25:region\t3.20:id\t4.25:customer\t5.1700:total\t7.23:fixed", o.OID), string(o.Header()), "sealed; dropped and generated columns left out")
 	require.Equal(t, []int{1, 0}, o.Key, "in primary-key order")
 	require.Equal(t, []string{"operator(pg_catalog.=)", "operator(pg_catalog.=)"}, o.KeyEquals)
 	require.Len(t, o.Fingerprint, 16)

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -57,12 +58,30 @@ func (b *batch) setAside(part *flusher.Part, f *table.Frame, i int, pg *pgconn.P
 			d.values = append(d.values, value)
 		}
 	}
-	d.row = string(b.table.AppendRowJSON(nil, row))
+	if d.row = string(b.table.AppendRowJSON(nil, row)); !json.Valid([]byte(d.row)) {
+		d.row = b.asTexts(row)
+	}
 	if b.table.HasKey() {
 		d.key = string(b.table.AppendKey(nil, row))
 	}
 	b.dead = append(b.dead, d)
 	return nil
+}
+
+// asTexts shows a row with a value that is not of the type that its column has now.
+func (b *batch) asTexts(row table.Row) string {
+	texts := make(map[string]*string, len(row))
+	for i := range row {
+		switch row[i].State {
+		case table.Set:
+			s := string(row[i].Text)
+			texts[b.table.Columns[i].Name] = &s
+		case table.Null:
+			texts[b.table.Columns[i].Name] = nil
+		}
+	}
+	text, _ := json.Marshal(texts) // strings always marshal
+	return string(text)
 }
 
 // writes says whether an operation writes the column at a position, and what: a

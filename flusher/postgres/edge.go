@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -37,8 +38,9 @@ type question struct {
 // answer is the rows of one question, or why the server refused it. One
 // refused question does not touch the others.
 type answer struct {
-	rows [][][]byte // a nil value is NULL
-	err  *pgconn.PgError
+	fields []pgconn.FieldDescription
+	rows   [][][]byte // a nil value is NULL
+	err    *pgconn.PgError
 }
 
 // ask puts all questions in one round trip, each in a transaction of its own.
@@ -90,6 +92,7 @@ func (a *answer) read(p *pgconn.Pipeline) error {
 	for {
 		result, err := p.GetResults()
 		if rows, ok := result.(*pgconn.ResultReader); ok {
+			a.fields = slices.Clone(rows.FieldDescriptions()) // the reader's own is used again
 			read := rows.Read()
 			a.rows, err = read.Rows, read.Err
 		}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/headpond/headpond/buffer"
@@ -80,11 +82,10 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 	if report.Parts, err = job.Load(ctx, claims); err != nil {
 		return nil, err
 	}
-	adapted, err := adapt(t, report.Parts)
-	if err != nil {
+	b := &batch{conn: conn, table: t, orphan: s.orphans(job)}
+	if err := b.adapt(report.Parts); err != nil {
 		return nil, err
 	}
-	b := &batch{conn: conn, table: t, parts: adapted, orphan: s.orphans(job)}
 	if err := b.write(ctx); err != nil {
 		return nil, err
 	}
@@ -105,27 +106,58 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 	return report, nil
 }
 
-// adapt lays the rows out as the table has its columns now: they may have been
-// accepted before ALTER TABLE.
-func adapt(t *table.Table, parts []flusher.Part) ([]flusher.Part, error) {
-	out := slices.Clone(parts)
-	for i := range out {
-		frames := make([]*table.Frame, len(out[i].Frames))
-		for j, f := range out[i].Frames {
-			var err error
-			if frames[j], err = t.Adapt(f); err != nil {
-				return nil, err
+// adapt takes rows laid out as the table has its columns now: they may have been
+// accepted before ALTER TABLE. Those that hold a value of a type that the column
+// no longer has, and that would read as another value, become dead letters.
+func (b *batch) adapt(parts []flusher.Part) error {
+	b.parts = slices.Clone(parts)
+	for i := range b.parts {
+		p := &b.parts[i]
+		frames := make([]*table.Frame, 0, len(p.Frames))
+		for _, f := range p.Frames {
+			now, stale, err := b.table.Adapt(f)
+			if err != nil {
+				return err
+			}
+			from := 0
+			for _, row := range slices.Sorted(maps.Keys(stale)) {
+				if from < row {
+					frames = append(frames, now.Cut(from, row))
+				}
+				from = row + 1
+				if err := b.setAside(p, now, row, retyped(b.table, stale[row])); err != nil {
+					return err
+				}
+			}
+			if from == 0 {
+				frames = append(frames, now)
+			} else if from < now.Len() {
+				frames = append(frames, now.Cut(from, now.Len()))
 			}
 		}
-		out[i].Frames = frames
+		p.Frames = frames
 	}
-	return out, nil
+	return nil
 }
 
-// columnsNow reads the columns of a table that is locked against ALTER TABLE.
+func retyped(t *table.Table, column string) *pgconn.PgError {
+	return &pgconn.PgError{
+		Severity: "ERROR", Code: "42804", SchemaName: t.Schema, TableName: t.Name, ColumnName: column,
+		Message: fmt.Sprintf("the type of column %s was changed while this row waited, and its value cannot be taken over", quote(column)),
+	}
+}
+
+// columnsNow reads the columns of a table that is locked against ALTER TABLE,
+// and their places in the primary key, -1 for none. It gives none when another
+// table has the name now, which is the one that was locked, or when policies
+// hide rows, which a merge would take for missing.
 const columnsNow = `
-	select attnum::int, attname::text, atttypid, atttypmod, attgenerated <> '' from pg_catalog.pg_attribute
-	where attrelid = $1 and attnum > 0 and not attisdropped order by attnum`
+	select a.attnum::int, a.attname::text, a.atttypid, a.atttypmod, a.attgenerated <> '',
+		coalesce((select k.n from pg_catalog.pg_index i cross join lateral generate_series(0, i.indnkeyatts - 1) k (n)
+			where i.indrelid = a.attrelid and i.indisprimary and i.indkey[k.n] = a.attnum), -1)
+	from pg_catalog.pg_class c join pg_catalog.pg_attribute a on a.attrelid = c.oid
+	where c.oid = $1 and c.oid = pg_catalog.to_regclass($2) and not c.relrowsecurity and a.attnum > 0 and not a.attisdropped
+	order by a.attnum`
 
 // errSchemaChanged passes: the catalog is read again within a second.
 var errSchemaChanged = errors.New("the table was altered a moment ago; its catalog is being read again")
@@ -133,15 +165,15 @@ var errSchemaChanged = errors.New("the table was altered a moment ago; its catal
 // checkColumns compares what is known of the columns with what is there now.
 func checkColumns(t *table.Table, rows pgx.Rows) error {
 	n, same := 0, true
-	var number int
+	var number, place int
 	var name string
 	var oid uint32
 	var mod int32
 	var generated bool
-	_, err := pgx.ForEachRow(rows, []any{&number, &name, &oid, &mod, &generated}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&number, &name, &oid, &mod, &generated, &place}, func() error {
 		if n < len(t.Columns) {
 			c := &t.Columns[n]
-			same = same && c.Number == number && c.Name == name && c.Type.OID == oid && c.Type.Mod == mod && c.Generated == generated
+			same = same && c.Number == number && c.Name == name && c.Type.OID == oid && c.Type.Mod == mod && c.Generated == generated && slices.Index(t.Key, n) == place
 		}
 		n++
 		return nil
@@ -168,7 +200,7 @@ func begin(ctx context.Context, conn *pgx.Conn, t *table.Table, partitions []int
 	b.Queue(settings)
 	b.Queue("set constraints all immediate")
 	b.Queue("lock table only " + t.SQLName + " in row exclusive mode")
-	b.Queue(columnsNow, t.OID).Query(func(rows pgx.Rows) error { return checkColumns(t, rows) })
+	b.Queue(columnsNow, t.OID, t.SQLName).Query(func(rows pgx.Rows) error { return checkColumns(t, rows) })
 	b.Queue(claim, t.Name, partitions).Query(func(rows pgx.Rows) error {
 		held, err := pgx.CollectRows(rows, scanWatermark)
 		for _, h := range held {

@@ -82,7 +82,7 @@ func (b *flushBundle) numbered(load flusher.Load) flusher.Load {
 					if c, ok := t.Column(name); ok {
 						number = t.Columns[c].Number
 					}
-					names[i] = fmt.Sprintf("%d:%s", number, name)
+					names[i] = fmt.Sprintf("%d.0:%s", number, name)
 				}
 				f.Columns = []byte(strings.Join(names, "\t"))
 			}

@@ -52,7 +52,7 @@ func TestJudgeEqualsPopulateRecord(t *testing.T) {
 // copyBack stores a verdict with COPY and compares images, not values.
 func copyBack(t *testing.T, pool *pgxpool.Pool, n int, r table.JudgeResult, source string) {
 	t.Helper()
-	tbl := (&table.Table{Columns: []table.Column{{Name: "v"}}}).Seal()
+	tbl := (&table.Table{Columns: []table.Column{{Name: "v", Type: &table.Type{}}}}).Seal()
 	line := tbl.AppendLine(nil, table.Row{cellOf(r.Text)})
 	conn, err := pool.Acquire(t.Context())
 	require.NoError(t, err)

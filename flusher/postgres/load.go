@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headpond/headpond/buffer/table"
 )
@@ -33,6 +34,9 @@ func (e *Edge) LoadRow(ctx context.Context, t *table.Table, key []table.Cell) (r
 	if err != nil {
 		return nil, false, storeError("load row table="+t.Name, err)
 	}
+	if !describes(answers[0].fields, t) {
+		return nil, false, fmt.Errorf("load row table=%s: %w", t.Name, ErrCatalogStale)
+	}
 	switch rows := answers[0].rows; len(rows) {
 	case 0:
 		return nil, false, nil
@@ -43,6 +47,18 @@ func (e *Edge) LoadRow(ctx context.Context, t *table.Table, key []table.Cell) (r
 		return row, true, nil
 	}
 	return nil, false, fmt.Errorf("load row table=%s: %w", t.Name, errTwoRows)
+}
+
+// describes reports whether the fields of an answer are the columns that t
+// knows: a name may be that of another column or table since it was read.
+func describes(fields []pgconn.FieldDescription, t *table.Table) bool {
+	for i := range fields {
+		f, c := &fields[i], &t.Columns[i]
+		if f.TableOID != t.OID || int(f.TableAttributeNumber) != c.Number || f.DataTypeOID != bottom(c.Type).OID {
+			return false
+		}
+	}
+	return true
 }
 
 var errTwoRows = errors.New("two rows have the same primary key: its index is damaged (REINDEX)")
