@@ -202,7 +202,7 @@ func (s *Server) appendPut(ctx context.Context, t *task) {
 
 // answerChange answers a write to one key that was accepted.
 func (s *Server) answerChange(c echo.Context, w *change) error {
-	a := accepted{sv: w.g.sv, place: w.g.place, id: w.o.id, row: w.o.row, key: w.g.cells, created: w.o.created}
+	a := accepted{sv: w.g.sv, place: w.g.place, o: w.o, key: w.g.cells}
 	show := w.o.kind == table.OpIncrement && w.prefer.Return != "minimal"
 	return s.answerAccepted(c, &a, &w.prefer, show)
 }
@@ -211,10 +211,9 @@ func (s *Server) answerChange(c echo.Context, w *change) error {
 type accepted struct {
 	sv        *Served
 	place     buffer.Place
-	id        table.ID // zero when the row is not in the log
-	row       table.Row
+	o         *operation
+	id        table.ID // of the row to wait for: what was written, or was there
 	key       []table.Cell
-	created   bool
 	committed bool
 	resolved  bool // as Prefer: resolution says
 }
@@ -224,9 +223,14 @@ type accepted struct {
 func (s *Server) answerAccepted(c echo.Context, a *accepted, prefer *preferences, show bool) error {
 	ctx := c.Request().Context()
 	t, h := a.sv.Table, c.Response().Header()
-	a.committed = a.id == (table.ID{}) // nothing was written
+	wrote := a.o.id != (table.ID{})
+	if a.id = a.o.id; !wrote {
+		a.id = a.o.there
+	}
 	rec := ""
-	if !a.committed {
+	if a.id == (table.ID{}) {
+		a.committed = true // it is in Postgres
+	} else {
 		rec = receipt(a.place, a.id)
 		if err := s.awaitOne(ctx, a, prefer.Wait); err != nil {
 			prefer.write(h, "wait")
@@ -245,11 +249,11 @@ func (s *Server) answerAccepted(c echo.Context, a *accepted, prefer *preferences
 	for i, k := range t.Key {
 		keyRow[k] = a.key[i]
 	}
-	if a.row != nil {
-		h.Set("ETag", etag(t, a.row))
+	if a.o.row != nil {
+		h.Set("ETag", etag(t, a.o.row))
 		h.Set("Location", "/v1/"+pathSegment(a.sv.Target.Table)+"/"+notReserved(t.PathKey(keyRow)))
 	}
-	status, followed := statusOf(a.created, a.committed), []string{"wait"}
+	status, followed := statusOf(a.o.created, a.committed || !wrote), []string{"wait"}
 	if a.resolved {
 		followed = append(followed, "resolution")
 	}
@@ -262,8 +266,8 @@ func (s *Server) answerAccepted(c echo.Context, a *accepted, prefer *preferences
 		body = appendQuoted(append(body, `,"receipt":`...), rec)
 	}
 	body = append(append(append(body, `,"durability":"`...), level...), '"')
-	if a.row != nil && (show || prefer.Return == "representation") {
-		if row, err := s.shown(ctx, t, a.row); err == nil {
+	if a.o.row != nil && (show || prefer.Return == "representation") {
+		if row, err := s.shown(ctx, t, a.o.row); err == nil {
 			body = append(append(body, `,"row":`...), row...)
 			followed = append(followed, "return")
 		}

@@ -89,7 +89,7 @@ func (s *Server) remember(t *task, o *operation) {
 	if o.idem == nil {
 		return
 	}
-	value := o.id.String() + " " + o.remembered(t.sv.Table)
+	value := nothingWritten + rememberedRow + o.there.String() + " " + o.remembered(t.sv.Table)
 	if o.err != nil {
 		p := problemOf(o.err)
 		if p.Code.status() >= http.StatusInternalServerError {
@@ -113,6 +113,7 @@ func (s *Server) remember(t *task, o *operation) {
 const (
 	nothingWritten  = "0-0 "
 	rememberedError = "E"
+	rememberedRow   = "R" // then the id of the row that was there
 )
 
 // rememberChunk notes that none of a chunk's rows was taken.
@@ -140,9 +141,15 @@ func (o *operation) recall(t *table.Table, r buffer.Replay) {
 		o.err = p
 		return
 	}
-	o.created = strings.HasPrefix(r.Value, "1")
+	value := r.Value
+	if text, idle := strings.CutPrefix(value, rememberedRow); idle {
+		var id string
+		id, value, _ = strings.Cut(text, " ")
+		o.there, _ = table.ParseID(id)
+	}
+	o.created = strings.HasPrefix(value, "1")
 	o.row = nil
-	if columns, line, ok := strings.Cut(r.Value[min(1, len(r.Value)):], "\n"); ok {
+	if columns, line, ok := strings.Cut(value[min(1, len(value)):], "\n"); ok {
 		o.row, _ = byColumns(t, []byte(columns), []byte(line))
 	}
 }

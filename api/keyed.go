@@ -430,14 +430,13 @@ func (k *keyed) finish(d *draft, rest map[*keyQueue][]*task, first table.ID) {
 	}
 	d.queue.fresh = false
 	for _, i := range d.idle {
-		// It stands for the row that is there: committed when that is.
-		if i.o.id = d.row; i.after > 0 {
-			i.o.id = d.written[i.after-1].id
+		if i.o.there = d.row; i.after > 0 {
+			i.o.there = d.written[i.after-1].id
 		}
 		k.s.remember(i.t, i.o)
 	}
 	for o, first := range d.repeats {
-		o.row, o.id, o.created, o.err = first.row, first.id, first.created, first.err
+		o.row, o.id, o.there, o.created, o.err = first.row, first.id, first.there, first.created, first.err
 		o.idem.replayed.Store(true)
 	}
 	for _, t := range d.tasks {

@@ -19,7 +19,8 @@ type operation struct {
 
 	// The outcome. The row is shared: nobody may change it.
 	row     table.Row // after the operation; nil after a delete
-	id      table.ID  // of the row in the log, also when nothing had to be written; zero when it is not there
+	id      table.ID  // zero when nothing had to be written
+	there   table.ID  // of the row that was there then; zero when it was not in the log
 	created bool      // a put, merge or increment added the row
 	err     error
 

@@ -130,7 +130,7 @@ func (s *Server) resolve(c echo.Context, sv *Served, in *incoming, given []table
 		return i.o.err
 	}
 	i.o.idem.header(c.Response().Header())
-	return s.answerAccepted(c, &accepted{sv: sv, place: i.place, id: i.o.id, row: i.o.row, key: i.cells, created: i.o.created, resolved: true}, prefer, false)
+	return s.answerAccepted(c, &accepted{sv: sv, place: i.place, o: i.o, key: i.cells, resolved: true}, prefer, false)
 }
 
 func anyBad(in *incoming) bool {

@@ -12,7 +12,7 @@ import (
 // Written is a write that was accepted: it survives what Durability names.
 type Written struct {
 	Key        Key    // nil when the table has no primary key
-	Receipt    string // for Receipt and WaitFor; "" when nothing had to be written
+	Receipt    string // for Receipt and WaitFor; "" when nothing had to be written and the row is in Postgres
 	Durability string // "memory", "fsync", or "committed": in Postgres
 	ETag       string // of the row; "" after Delete
 	Replayed   bool   // an earlier request with the same IdempotencyKey was this write
