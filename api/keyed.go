@@ -232,6 +232,9 @@ func (k *keyed) learn(ctx context.Context, q *keyQueue, t *task, f *buffer.Found
 	case f.Deleted():
 		q.state = state{known: true, basis: f.Basis()}
 		return nil
+	case f.Source != buffer.Miss && t.sv.Table.Newer(f.Columns):
+		// A row on this one would not have what the new column holds.
+		return fault(codeStoreUnavailable, "The table was altered a moment ago, and this process has not noticed yet. Nothing was applied.").header("Retry-After", "1")
 	case f.Source != buffer.Miss:
 		row, whole := byColumns(t.sv.Table, f.Columns, f.Line)
 		if !whole {
@@ -259,8 +262,8 @@ func (k *keyed) learn(ctx context.Context, q *keyQueue, t *task, f *buffer.Found
 }
 
 // fillStored fills the stored columns that a row of the log lacks, because
-// they were added since: as they are in Postgres when it is there, else with
-// their defaults.
+// they were added since, or because who changed it had not noticed them: as they
+// are in Postgres when it is there, else with their defaults.
 func (s *Server) fillStored(ctx context.Context, sv *Served, key []table.Cell, f *buffer.Found, row table.Row) error {
 	missing := false
 	for _, c := range sv.Table.Stored() {
@@ -269,14 +272,19 @@ func (s *Server) fillStored(ctx context.Context, sv *Served, key []table.Cell, f
 	if !missing {
 		return nil
 	}
-	if f.Source == buffer.Clean || f.Committed {
+	if committed := f.Source == buffer.Clean || f.Committed; committed || f.Op.Changes() {
 		now, found, err := s.edge.LoadRow(ctx, sv.Table, key)
 		if err != nil {
 			return storeUnavailable(err, "Postgres must be asked for this row, and does not answer now.")
 		}
-		if found {
+		if found && committed {
 			copy(row, now)
 			return nil
+		}
+		for _, c := range sv.Table.Stored() {
+			if found && row[c].State == table.Missing {
+				row[c] = now[c]
+			}
 		}
 	}
 	if _, retyped := sv.Table.Places(f.Columns); len(retyped) > 0 {

@@ -57,7 +57,13 @@ var odd = []map[string]string{
 	{"f4": `"NaN"`, "f8": `"-Infinity"`, "n": `"NaN"`, "d": `"infinity"`, "ts": `"-infinity"`, "tz": `"infinity"`, "ai": `[]`, "at": `[]`, "tx": `""`, "jb": `null`, "by": `"\\x"`},
 	{"f4": `1e-45`, "f8": `5e-324`, "n": `0e-5`, "n52": `-0.001`, "i4": `1e3`, "i8": `"42"`, "tz": `"0044-03-15 12:00:00 BC +00"`, "d": `"0001-01-01"`, "iv": `"-1 mons +2 days -00:00:00.000001"`},
 	{"f8": `-0`, "n": `1e30`, "ts": `"294276-12-31 23:59:59.999999"`, "tz": `"2016-12-31T23:59:60Z"`, "jb": `"text"`, "j": `[]`, "ch": `"ab   "`, "vc": `"ab      "`},
+	{"tx": `"` + strings.Repeat("1 MB é ", 1<<17) + `"`, "jb": deep("{\"a\":[", 15, "1", "]}"), "j": deep("[", 31, "1", "]"),
+		"n": strings.Repeat("9", 131072) + "." + strings.Repeat("1", 16383)},
 	{}, // all null
+}
+
+func deep(open string, levels int, inner, end string) string {
+	return strings.Repeat(open, levels) + inner + strings.Repeat(end, levels)
 }
 
 func object(id int, fields map[string]string) string {

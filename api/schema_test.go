@@ -111,8 +111,9 @@ func TestPrimaryKeyChanged(t *testing.T) {
 	require.Equal(t, "5 0", s.text(`select string_agg(x::text, ' ' order by part) from a`))
 }
 
-// TestAlterTableNoticedLater: an API that has not noticed a new column yet
-// writes to rows that have a value there, and the value stays.
+// TestAlterTableNoticedLater: an API that has not noticed a new column yet does
+// not write over a row that has a value there, unless the row is in Postgres;
+// one that has noticed sees the value all the time.
 func TestAlterTableNoticedLater(t *testing.T) {
 	s := setup(t, `create table a (id int primary key, x int)`)
 	s.post("a", `{"id":1,"x":1}`)
@@ -122,12 +123,18 @@ func TestAlterTableNoticedLater(t *testing.T) {
 	now := s.tables()
 	s.do(http.MethodPatch, s.path("a", "1"), `{"z":5}`).accept(t, 202)
 	s.SetTables(before)
-	s.do(http.MethodPatch, s.path("a", "1"), `{"x":2}`).accept(t, 202)
+	s.do(http.MethodPatch, s.path("a", "1"), `{"x":2}`).problem(t, 503, "store_unavailable")
+	s.exec(`insert into a values (2, 1, 7)`)
+	s.do(http.MethodPatch, s.path("a", "2"), `{"x":2}`).accept(t, 202)
 	s.SetTables(now)
-	s.do(http.MethodPost, s.path("a", "1", "increment"), `{"x":1}`).accept(t, 202)
+	s.row(`{"id":1,"x":1,"z":5}`, "a", "1")
+	s.row(`{"id":2,"x":2,"z":7}`, "a", "2")
+	for _, id := range []string{"1", "2"} {
+		s.do(http.MethodPost, s.path("a", id, "increment"), `{"x":1,"z":1}`).accept(t, 202)
+	}
 	s.startFlusher()
 	s.flushed()
-	require.JSONEq(t, `{"id":1,"x":3,"z":5}`, s.text(`select to_jsonb(a) from a`))
+	require.JSONEq(t, `[{"id":1,"x":2,"z":6},{"id":2,"x":3,"z":8}]`, s.text(`select json_agg(to_jsonb(a) order by id) from a`))
 }
 
 // tables is what refresh publishes now.

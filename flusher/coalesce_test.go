@@ -150,6 +150,8 @@ func TestCoalesceColumnLists(t *testing.T) {
 	for want, log := range map[string][]string{
 		"u(b id s a) 8 1 5 2 a+5 s b <1 2>": {"n 1 2 3 1=5", "(b id s)", "u 8 1 5 2,0"},
 		"i(id b a) 1 9 2 <1 2>":             {"i 1 2 3", "(id b)", "u 1 9 1"},
+		"u(id b a) 1 5 2 a b <1 2 3>":       {"u 1 2 3 1", "(id b)", "u 1 4 1", "(id b a)", "u 1 5 0 1"},
+		"u(id b a) 1 5 5 a+4 b <1 2 3>":     {"n 1 2 3 1=1", "(id b)", "u 1 4 1", "(id b a)", "n 1 5 9 1=1,2=3"},
 		"p(id b) 1 9 <1 2>":                 {"p 1 2 3", "(id b)", "p 1 9"},
 		"u(id b) 1 9 b+4 <1>, u 2 0 0 b <2>, u(id b) 3 7 b <3>": {
 			"(id b)", "n 1 9 1=4", "(id a b)", "u 2 0 0 2", "(id b)", "u 3 7 1",

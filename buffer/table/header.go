@@ -91,6 +91,21 @@ func (t *Table) Places(header []byte) (places []int, retyped []int) {
 	return places, retyped
 }
 
+// Newer reports whether a column list has a column that was added to the table
+// after t was read.
+func (t *Table) Newer(header []byte) bool {
+	oid, columns := cutHeader(header)
+	if oid != t.OID || bytes.Equal(header, t.header) {
+		return false
+	}
+	for _, cell := range ParseLine(columns) {
+		if number, _, _ := splitHeader(cell.Text); number > t.Numbered {
+			return true
+		}
+	}
+	return false
+}
+
 func (t *Table) place(number int, name string) int {
 	for i := range t.Columns {
 		if c := &t.Columns[i]; number > 0 && c.Number == number || number == 0 && c.Name == name {

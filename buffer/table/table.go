@@ -99,8 +99,9 @@ type Table struct {
 	Name    string // the name in paths: "orders" for public.orders, "audit.orders" for other schemas
 	SQLName string // quoted and schema-qualified, safe to paste into SQL
 
-	Columns []Column // in attnum order, dropped columns left out
-	Key     []int    // indexes into Columns, in primary-key order; empty when there is none
+	Columns  []Column // in attnum order, dropped columns left out
+	Numbered int      // how many columns the table ever had, dropped ones too: the highest number
+	Key      []int    // indexes into Columns, in primary-key order; empty when there is none
 
 	// KeyEquals is for each key column the equality operator of the primary
 	// key's index, ready for SQL: a bare = finds another operator, or none,

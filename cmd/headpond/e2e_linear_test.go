@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 )
 
@@ -145,6 +146,7 @@ func TestLinearizable(t *testing.T) {
 		return start(t, program, s.env(), "serve", "--role", "flusher", "--config", configs[0])
 	}
 	f := start()
+	evict(t, s.redis.URL())
 	for round := range rounds {
 		l.base = round * linearKeys
 		l.round(round, func() {
@@ -163,6 +165,31 @@ func TestLinearizable(t *testing.T) {
 	h := l.apis.Load()[0]
 	h.settled(t)
 	require.Zero(t, value[int64](t, s.postgres.URL(), `select count(*) from headpond.dead_letters`))
+}
+
+// evict takes clean rows and leases away at random until the test ends, as an
+// invalidation or a full Redis does.
+func evict(t *testing.T, url string) {
+	t.Helper()
+	options, err := redis.ParseURL(url)
+	require.NoError(t, err)
+	rdb := redis.NewClient(options)
+	ctx, stop := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() {
+		for ctx.Err() == nil {
+			keys, _, err := rdb.Scan(ctx, 0, "hp:*:row:*", 1000).Result()
+			if err == nil && len(keys) > 0 {
+				_ = rdb.Unlink(ctx, keys[rand.N(len(keys))]).Err()
+			}
+			time.Sleep(time.Duration(rand.N(3)) * time.Millisecond)
+		}
+	})
+	t.Cleanup(func() {
+		stop()
+		done.Wait()
+		_ = rdb.Close()
+	})
 }
 
 type linear struct {

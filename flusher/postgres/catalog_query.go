@@ -5,7 +5,7 @@ package postgres
 // are named in $2. Whatever cannot be served is read too, to say why.
 const relationsSQL = `
 select c.oid, n.nspname::text, c.relname::text, format('%I.%I', n.nspname, c.relname),
-	c.relkind::text, c.relpersistence::text, c.relrowsecurity,
+	c.relkind::text, c.relpersistence::text, c.relrowsecurity, c.relnatts::int,
 	array(select rulename::text from pg_rewrite w where w.ev_class = c.oid and w.ev_type in ('2', '3', '4') order by 1),
 	coalesce(has_schema_privilege(n.oid, 'usage'), false),
 	coalesce(has_table_privilege(c.oid, 'insert'), false) or not exists (
@@ -27,6 +27,7 @@ type relation struct {
 	schema, name, sql string
 	kind, persistence string
 	rowSecurity       bool
+	numbered          int // columns, dropped ones too
 	rules             []string
 	mayUse, mayInsert bool
 	strangers         []string // partitions that are foreign or unlogged
@@ -35,7 +36,7 @@ type relation struct {
 }
 
 func (r *relation) targets() []any {
-	return []any{&r.oid, &r.schema, &r.name, &r.sql, &r.kind, &r.persistence, &r.rowSecurity,
+	return []any{&r.oid, &r.schema, &r.name, &r.sql, &r.kind, &r.persistence, &r.rowSecurity, &r.numbered,
 		&r.rules, &r.mayUse, &r.mayInsert, &r.strangers}
 }
 

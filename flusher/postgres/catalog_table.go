@@ -13,6 +13,7 @@ func (l *load) table(r *relation) *table.Table {
 	t := &table.Table{
 		OID: r.oid, Schema: r.schema, Name: pathName(r.schema, r.name), SQLName: r.sql,
 		Partitioned: r.kind == "p",
+		Numbered:    r.numbered,
 		Columns:     make([]table.Column, len(r.attributes)),
 	}
 	place := make(map[int]int, len(r.attributes)) // attnum → index
