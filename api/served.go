@@ -14,10 +14,15 @@ type Served struct {
 	Table    *table.Table
 	Target   *buffer.Target // kept when the catalog changes
 	Strategy string
-	TTL      time.Duration // of clean rows
 	Linger   time.Duration
 	Lag      time.Duration // target of the durability lag
 	Cache    string        // rows or none
+
+	TTL          time.Duration // of clean rows
+	ListTTL      time.Duration // of lists; 0: not cached
+	NegativeTTL  time.Duration // of keys that have no row; 0: not cached
+	RefreshAhead time.Duration // a clean row that is read so long before its end is loaded again; 0: never
+	Stale        time.Duration // a clean row is served so long after its end, while it is loaded again; 0: never
 }
 
 // Edge is Postgres as the API needs it: for what only Postgres can tell.

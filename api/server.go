@@ -29,6 +29,7 @@ type Server struct {
 	books    books
 	echo     *echo.Echo
 	keyed    *keyed // writes that depend on what their key holds
+	reads    statsByTable
 }
 
 // Deps are what a Server stands on.

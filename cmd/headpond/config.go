@@ -28,15 +28,21 @@ type config struct {
 // tableConfig is how one table is served. What is left out comes from
 // tables_default, and then from defaultTable.
 type tableConfig struct {
-	Strategy    string        `yaml:"strategy"`
-	TTL         time.Duration `yaml:"ttl"`
-	Partitions  int           `yaml:"partitions"`
-	Linger      time.Duration `yaml:"linger"`
-	TargetLag   time.Duration `yaml:"target_lag"`
-	Retain      time.Duration `yaml:"retain"`
-	RetainBytes size          `yaml:"retain_bytes"`
-	Cache       string        `yaml:"cache"`
-	OnConflict  string        `yaml:"on_conflict"`
+	Strategy    string         `yaml:"strategy"`
+	TTL         *time.Duration `yaml:"ttl"`
+	ListTTL     *time.Duration `yaml:"list_ttl"`
+	NegativeTTL *time.Duration `yaml:"negative_ttl"`
+	Refresh     *time.Duration `yaml:"refresh_ahead"`
+	Stale       *time.Duration `yaml:"stale_while_revalidate"`
+	Watch       string         `yaml:"watch"`
+	OnExternal  string         `yaml:"on_external_change"`
+	Partitions  int            `yaml:"partitions"`
+	Linger      time.Duration  `yaml:"linger"`
+	TargetLag   time.Duration  `yaml:"target_lag"`
+	Retain      time.Duration  `yaml:"retain"`
+	RetainBytes size           `yaml:"retain_bytes"`
+	Cache       string         `yaml:"cache"`
+	OnConflict  string         `yaml:"on_conflict"`
 }
 
 type limitsConfig struct {
@@ -56,7 +62,9 @@ type flusherConfig struct {
 // with room to spare; 50 ms of linger make batches of 750 rows at 15,000 rows
 // a second, which a COPY carries at a few microseconds a row.
 var defaultTable = tableConfig{
-	Strategy: "write-behind", TTL: 10 * time.Minute, Partitions: 8,
+	Strategy: "write-behind", Partitions: 8,
+	TTL: span(10 * time.Minute), ListTTL: span(5 * time.Second), NegativeTTL: span(5 * time.Second),
+	Refresh: span(0), Stale: span(0), Watch: "none", OnExternal: "buffer-wins",
 	Linger: 50 * time.Millisecond, TargetLag: 500 * time.Millisecond,
 	Retain: 10 * time.Minute, RetainBytes: 64 << 20, Cache: "rows", OnConflict: "dead-letter",
 }
@@ -117,21 +125,32 @@ func (c *config) validate() error {
 }
 
 func (t tableConfig) check(where string, bad func(string, ...any)) {
-	if t.Strategy != "" && t.Strategy != "write-behind" {
-		bad("`%s.strategy` must be write-behind, not %q (write-through and cache-aside are not built yet)", where, t.Strategy)
-	}
-	if t.Cache != "" && t.Cache != "rows" && t.Cache != "none" {
-		bad("`%s.cache` must be rows or none, not %q", where, t.Cache)
-	}
-	if t.OnConflict != "" && t.OnConflict != "dead-letter" {
-		bad("`%s.on_conflict` must be dead-letter, not %q", where, t.OnConflict)
+	for _, w := range []struct {
+		name, value string
+		may         []string
+	}{
+		{"strategy", t.Strategy, []string{"write-behind", "write-through", "cache-aside"}},
+		{"cache", t.Cache, []string{"rows", "none"}},
+		{"watch", t.Watch, []string{"none", "notify"}},
+		{"on_external_change", t.OnExternal, []string{"buffer-wins", "database-wins"}},
+		{"on_conflict", t.OnConflict, []string{"dead-letter"}},
+	} {
+		if w.value != "" && !slices.Contains(w.may, w.value) {
+			bad("`%s.%s` must be %s, not %q", where, w.name, strings.Join(w.may, " or "), w.value)
+		}
 	}
 	if t.Partitions < 0 || t.Partitions > 1024 {
 		bad("`%s.partitions` must be from 1 to 1024, not %d", where, t.Partitions)
 	}
-	for name, d := range map[string]time.Duration{"ttl": t.TTL, "linger": t.Linger, "target_lag": t.TargetLag, "retain": t.Retain} {
-		if d < 0 || d > 30*24*time.Hour {
-			bad("`%s.%s` must be from 0 to 720h, not %s", where, name, d)
+	if t.TTL != nil && *t.TTL < time.Millisecond {
+		bad("`%s.ttl` must be above zero, not %s: `cache: none` keeps a table out of the cache", where, *t.TTL)
+	}
+	for name, d := range map[string]*time.Duration{
+		"ttl": t.TTL, "list_ttl": t.ListTTL, "negative_ttl": t.NegativeTTL, "refresh_ahead": t.Refresh,
+		"stale_while_revalidate": t.Stale, "linger": &t.Linger, "target_lag": &t.TargetLag, "retain": &t.Retain,
+	} {
+		if d != nil && (*d < 0 || *d > 30*24*time.Hour) {
+			bad("`%s.%s` must be from 0 to 720h, not %s", where, name, *d)
 		}
 	}
 	if t.RetainBytes < 0 {
@@ -145,6 +164,12 @@ func (c *config) table(name string) tableConfig {
 	for _, over := range []tableConfig{c.Defaults, c.Tables[name]} {
 		t.Strategy = or(over.Strategy, t.Strategy)
 		t.TTL = or(over.TTL, t.TTL)
+		t.ListTTL = or(over.ListTTL, t.ListTTL)
+		t.NegativeTTL = or(over.NegativeTTL, t.NegativeTTL)
+		t.Refresh = or(over.Refresh, t.Refresh)
+		t.Stale = or(over.Stale, t.Stale)
+		t.Watch = or(over.Watch, t.Watch)
+		t.OnExternal = or(over.OnExternal, t.OnExternal)
 		t.Partitions = or(over.Partitions, t.Partitions)
 		t.Linger = or(over.Linger, t.Linger)
 		t.TargetLag = or(over.TargetLag, t.TargetLag)
@@ -155,6 +180,9 @@ func (c *config) table(name string) tableConfig {
 	}
 	return t
 }
+
+// span of time that may be 0 on purpose.
+func span(d time.Duration) *time.Duration { return &d }
 
 func or[T comparable](a, b T) T {
 	var zero T

@@ -113,12 +113,14 @@ func readCode(t *testing.T) *sources {
 		switch path.Ext(file) {
 		case ".go":
 			c.readGo(t, file)
-		case ".lua", ".sql":
+		case ".sql":
+			c.sql += readDocument(t, file)
+			c.readScript(readDocument(t, file))
+		case ".lua":
 			c.readScript(readDocument(t, file))
 		}
 	})
 	c.keys = readDocument(t, "buffer/keys.go")
-	c.sql = readDocument(t, "migrations/sql/00001_headpond.sql")
 	return c
 }
 
@@ -179,10 +181,10 @@ func (c *sources) look(name string) (counts, exists bool) {
 	return false, false
 }
 
-// Every setting is in README, with its default, in the row of its table.
-func TestReadmeNamesEverySetting(t *testing.T) {
+// Every setting is in REFERENCE, with its default, in the row of its table.
+func TestReferenceNamesEverySetting(t *testing.T) {
 	rows := make(map[string]string)
-	for line := range strings.Lines(readDocument(t, "README.md")) {
+	for line := range strings.Lines(readDocument(t, "REFERENCE.md")) {
 		if strings.HasPrefix(line, "| ") {
 			name, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " | ")
 			for _, m := range backticked.FindAllStringSubmatch(name, -1) {
@@ -199,11 +201,11 @@ func TestReadmeNamesEverySetting(t *testing.T) {
 	for key, value := range defaults {
 		row, ok := rows[key]
 		if !ok && key != "tables" { // its rows are tables.<name> and those of tables_default
-			t.Errorf("README does not tell of the setting `%s`", key)
+			t.Errorf("REFERENCE does not tell of the setting `%s`", key)
 			continue
 		}
 		if value != "" && !strings.Contains(row, "`"+value+"`") {
-			t.Errorf("README: the default of `%s` is %s, and its row says: %s", key, value, row)
+			t.Errorf("REFERENCE: the default of `%s` is %s, and its row says: %s", key, value, row)
 		}
 	}
 }
@@ -226,6 +228,8 @@ func settingsOf(prefix string, section any, into map[string]string) {
 
 func settingText(v any) string {
 	switch v := v.(type) {
+	case *time.Duration:
+		return settingText(*v)
 	case time.Duration:
 		text := strings.TrimSuffix(v.String(), "0s")
 		if v%time.Minute != 0 || v == 0 {
@@ -248,20 +252,20 @@ func settingText(v any) string {
 
 var environmentName = regexp.MustCompile(`\bHEADPOND_[A-Z_]+\b`)
 
-// Every flag and variable of the command line is in README, and every
-// HEADPOND_ variable of README is in the code.
-func TestReadmeNamesEveryFlag(t *testing.T) {
-	readme := readDocument(t, "README.md")
+// Every flag and variable of the command line is in REFERENCE, and every
+// HEADPOND_ variable of it is in the code.
+func TestReferenceNamesEveryFlag(t *testing.T) {
+	reference := readDocument(t, "REFERENCE.md")
 	var walk func(*cli.Command)
 	walk = func(c *cli.Command) {
 		if c.Name == "bench" {
 			return // explains itself: --help
 		}
 		for _, f := range c.Flags {
-			require.Contains(t, readme, "`--"+f.Names()[0]+"`", "a flag of %s", c.Name)
+			require.Contains(t, reference, "`--"+f.Names()[0]+"`", "a flag of %s", c.Name)
 			if d, ok := f.(cli.DocGenerationFlag); ok {
 				for _, name := range d.GetEnvVars() {
-					require.Contains(t, readme, "`"+name+"`", "a variable of %s", c.Name)
+					require.Contains(t, reference, "`"+name+"`", "a variable of %s", c.Name)
 				}
 			}
 		}
@@ -271,22 +275,22 @@ func TestReadmeNamesEveryFlag(t *testing.T) {
 	}
 	walk(command())
 	c := readCode(t)
-	for _, name := range environmentName.FindAllString(readme, -1) {
-		require.True(t, c.words[name], "%s is in README and not in the code", name)
+	for _, name := range environmentName.FindAllString(reference, -1) {
+		require.True(t, c.words[name], "%s is in REFERENCE and not in the code", name)
 	}
 }
 
-// metricsAgree compares README with a scrape, both ways.
+// metricsAgree compares REFERENCE with a scrape, both ways.
 func metricsAgree(t *testing.T, scrape string) {
 	t.Helper()
-	inReadme, inScrape := make(map[string]bool), make(map[string]bool)
-	for _, name := range metricName.FindAllString(readDocument(t, "README.md"), -1) {
-		inReadme[name] = true
+	inReference, inScrape := make(map[string]bool), make(map[string]bool)
+	for _, name := range metricName.FindAllString(readDocument(t, "REFERENCE.md"), -1) {
+		inReference[name] = true
 	}
 	for line := range strings.Lines(scrape) {
 		if name, ok := strings.CutPrefix(line, "# TYPE headpond_"); ok {
 			inScrape["headpond_"+strings.Fields(name)[0]] = true
 		}
 	}
-	require.Equal(t, inReadme, inScrape, "the metrics of README, and those of a scrape")
+	require.Equal(t, inReference, inScrape, "the metrics of REFERENCE, and those of a scrape")
 }

@@ -155,7 +155,8 @@ func (t *tables) publish(read map[string]*table.Table) {
 			t.targets[name] = target
 		}
 		served[name] = &api.Served{
-			Table: tbl, Target: target, Strategy: c.Strategy, TTL: c.TTL, Linger: c.Linger, Lag: c.TargetLag, Cache: c.Cache,
+			Table: tbl, Target: target, Strategy: c.Strategy, Linger: c.Linger, Lag: c.TargetLag, Cache: c.Cache,
+			TTL: *c.TTL, ListTTL: *c.ListTTL, NegativeTTL: *c.NegativeTTL, RefreshAhead: *c.Refresh, Stale: *c.Stale,
 		}
 	}
 	t.a.server.SetTables(served)
