@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -103,7 +104,9 @@ func (s *Server) writeItems(c echo.Context, items []*item, prefer *preferences, 
 	if idem := items[0].o.idem; strict && idem != nil {
 		names := make(map[buffer.Place][]string)
 		for _, i := range items {
-			names[i.place] = append(names[i.place], idem.name(i.o.part))
+			if !i.sv.Target.Direct() {
+				names[i.place] = append(names[i.place], idem.name(i.o.part))
+			}
 		}
 		var err error
 		if begun, err = s.anyMarked(ctx, names); err != nil {
@@ -119,11 +122,24 @@ func (s *Server) writeItems(c echo.Context, items []*item, prefer *preferences, 
 			return rejectedItems(items, enveloped)
 		}
 	}
-	s.runTasks(ctx, tasks)
+	s.runWork(ctx, tasks, items, strict)
 	collect(items)
+	if strict && len(tasks.direct) > 0 && !allGood(items) {
+		return undone(items, enveloped)
+	}
 	items[0].o.idem.header(c.Response().Header())
-	committed := prefer.Wait > 0 && s.awaitItems(ctx, items, prefer.Wait)
+	committed := len(tasks.direct) > 0 && len(lastOf(items)) == 0 || prefer.Wait > 0 && s.awaitItems(ctx, items, prefer.Wait)
 	return s.answerItems(c, items, prefer, committed, enveloped)
+}
+
+// undone is the answer to a strict request that applied nothing.
+func undone(items []*item, enveloped bool) error {
+	for _, i := range items {
+		if i.fatal != nil {
+			return problemOf(i.fatal)
+		}
+	}
+	return rejectedItems(items, enveloped)
 }
 
 func allGood(items []*item) bool {
@@ -401,10 +417,11 @@ func (s *Server) completeGroup(ctx context.Context, in *incoming, sv *Served, it
 }
 
 // work is the tasks of a request: those that must read their key, and those
-// that need not.
+// that need not; and those of tables that are written directly.
 type work struct {
-	keyed []*task
-	plain []*item
+	keyed  []*task
+	plain  []*item
+	direct []*task
 }
 
 // tasksOf puts the operations on one key together, in order. An insert or a
@@ -418,7 +435,12 @@ func tasksOf(items []*item) work {
 		if len(i.errs) > 0 {
 			continue
 		}
-		if i.key == "" && !i.sv.Table.HasKey() || !i.sv.Target.Index {
+		direct := i.sv.Target.Direct()
+		switch {
+		case direct && !i.sv.Table.HasKey():
+			w.direct = append(w.direct, taskOf(i))
+			continue
+		case i.key == "" && !i.sv.Table.HasKey() || !i.sv.Target.Index && !direct:
 			w.plain = append(w.plain, i)
 			continue
 		}
@@ -431,22 +453,57 @@ func tasksOf(items []*item) work {
 		order = append(order, i)
 	}
 	for _, i := range order {
-		if i.more == nil && !i.o.reads() {
+		switch {
+		case i.sv.Target.Direct():
+			w.direct = append(w.direct, taskOf(i))
+		case i.more == nil && !i.o.reads():
 			w.plain = append(w.plain, i)
-			continue
+		default:
+			w.keyed = append(w.keyed, taskOf(i))
 		}
-		t := &task{sv: i.sv, place: i.place, key: i.key, cells: cloneRow(i.cells), ops: []*operation{i.o}}
-		for _, other := range i.more {
-			t.ops = append(t.ops, other.o)
-		}
-		for _, o := range t.ops {
-			if o.whole != nil {
-				o.whole = cloneRow(o.whole) // it is remembered beyond the request
-			}
-		}
-		w.keyed = append(w.keyed, t)
 	}
 	return w
+}
+
+// taskOf an item and those on the same key after it.
+func taskOf(i *item) *task {
+	t := &task{sv: i.sv, place: i.place, key: i.key, cells: cloneRow(i.cells), ops: []*operation{i.o}}
+	for _, other := range i.more {
+		t.ops = append(t.ops, other.o)
+	}
+	for _, o := range t.ops {
+		if o.whole != nil {
+			o.whole = cloneRow(o.whole) // it is remembered beyond the request
+		}
+	}
+	return t
+}
+
+// runWork makes all operations; strict is for those that are written directly.
+// Those whose table turns out to have another strategy are made its way.
+func (s *Server) runWork(ctx context.Context, w work, items []*item, strict bool) {
+	for try := 0; ; try++ {
+		if len(w.direct) > 0 {
+			s.writeDirectly(ctx, w.direct, strict)
+			if strict && slices.ContainsFunc(w.direct, func(t *task) bool {
+				return slices.ContainsFunc(t.ops, func(o *operation) bool { return o.err != nil && !errors.Is(o.err, buffer.ErrSwitched) })
+			}) {
+				return // the others must not be applied either
+			}
+		}
+		s.runTasks(ctx, w)
+		var switched []*item
+		for _, i := range items {
+			if errors.Is(i.o.err, buffer.ErrSwitched) {
+				i.o.err, i.more = nil, nil
+				switched = append(switched, i)
+			}
+		}
+		if len(switched) == 0 || try == 2 {
+			return
+		}
+		w = tasksOf(switched)
+	}
 }
 
 // runTasks makes all operations: the plain ones in a chunk for each partition.

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -50,11 +51,7 @@ func (s *Server) change(c echo.Context, kind table.Op) error {
 	}
 	c.Set(sent, true)
 	t := &task{sv: sv, place: w.g.place, key: w.g.key, cells: w.g.cells, ops: []*operation{w.o}}
-	if w.o.reads() {
-		s.keyed.run([]*task{t})
-	} else {
-		s.appendPut(r.Context(), t)
-	}
+	s.runOne(r.Context(), t)
 	if w.o.err != nil {
 		return w.o.err
 	}
@@ -62,12 +59,28 @@ func (s *Server) change(c echo.Context, kind table.Op) error {
 	return s.answerChange(c, w)
 }
 
+// runOne makes the operation of a task, again when the table's strategy turns
+// out to be another.
+func (s *Server) runOne(ctx context.Context, t *task) {
+	o := t.ops[0]
+	for try := 0; try == 0 || try < 3 && errors.Is(o.err, buffer.ErrSwitched); try++ {
+		switch o.err = nil; {
+		case t.sv.Target.Direct():
+			s.writeDirectly(ctx, []*task{t}, true)
+		case o.reads():
+			s.keyed.run([]*task{t})
+		default:
+			s.appendPut(ctx, t)
+		}
+	}
+}
+
 // changeable reports whether a table takes such writes.
 func changeable(sv *Served, kind table.Op) error {
 	if !sv.Table.HasKey() {
 		return fault(codeNoPrimaryKey, "This table has no primary key: its rows cannot be changed one by one.")
 	}
-	if !sv.Target.Index && kind != table.OpPut {
+	if !sv.Target.Index && kind != table.OpPut && !sv.Target.Direct() {
 		return fault(codeTableNotUsable, "This table has cache: none, so its buffered rows cannot be looked up, and only POST and PUT can be taken.")
 	}
 	return nil
@@ -251,6 +264,8 @@ func (s *Server) answerAccepted(c echo.Context, a *accepted, prefer *preferences
 	}
 	if a.o.row != nil {
 		h.Set("ETag", etag(t, a.o.row))
+	}
+	if a.o.row != nil && t.HasKey() {
 		h.Set("Location", "/v1/"+pathSegment(a.sv.Target.Table)+"/"+notReserved(t.PathKey(keyRow)))
 	}
 	status, followed := statusOf(a.o.created, a.committed || !wrote), []string{"wait"}
@@ -261,11 +276,14 @@ func (s *Server) answerAccepted(c echo.Context, a *accepted, prefer *preferences
 		prefer.write(h, append(followed, "return")...)
 		return c.NoContent(status)
 	}
-	body := appendQuoted(append(make([]byte, 0, 256), `{"key":`...), keyText(t, keyRow))
-	if rec != "" {
-		body = appendQuoted(append(body, `,"receipt":`...), rec)
+	body := append(make([]byte, 0, 256), '{')
+	if t.HasKey() {
+		body = append(appendQuoted(append(body, `"key":`...), keyText(t, keyRow)), ',')
 	}
-	body = append(append(append(body, `,"durability":"`...), level...), '"')
+	if rec != "" {
+		body = append(appendQuoted(append(body, `"receipt":`...), rec), ',')
+	}
+	body = append(append(append(body, `"durability":"`...), level...), '"')
 	if a.o.row != nil && (show || prefer.Return == "representation") {
 		if row, err := s.shown(ctx, t, a.o.row); err == nil {
 			body = append(append(body, `,"row":`...), row...)

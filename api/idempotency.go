@@ -188,8 +188,8 @@ func (s *Server) begun(ctx context.Context, in *incoming, chunks []*buffer.Chunk
 
 func (s *Server) anyMarked(ctx context.Context, names map[buffer.Place][]string) (bool, error) {
 	for p, those := range names {
-		if found, err := s.buffer.Marked(ctx, p, those); err != nil || found {
-			return found, err
+		if found, err := s.buffer.Marked(ctx, p, those); err != nil || len(found) > 0 {
+			return len(found) > 0, err
 		}
 	}
 	return false, nil

@@ -29,7 +29,7 @@ func (s *Server) listTables(c echo.Context) error {
 		sv := (*tables)[name]
 		e := entry{Table: name, Usable: sv.Table.Unusable == "", Reason: sv.Table.Unusable}
 		if e.Usable {
-			e.Strategy, e.Schema = sv.Strategy, "/v1/"+pathSegment(name)+"/_schema"
+			e.Strategy, e.Schema = sv.Target.Strategy(), "/v1/"+pathSegment(name)+"/_schema"
 		}
 		out = append(out, e)
 	}
@@ -64,7 +64,7 @@ func (s *Server) getSchema(c echo.Context) error {
 		key[i] = t.Columns[k].Name
 	}
 	return c.JSON(http.StatusOK, map[string]any{
-		"table": sv.Target.Table, "columns": columns, "key": key, "strategy": sv.Strategy,
+		"table": sv.Target.Table, "columns": columns, "key": key, "strategy": sv.Target.Strategy(),
 		"ttl": sv.TTL.String(), "partitions": sv.Target.Partitions, "cache": sv.Cache,
 		"linger": sv.Linger.String(), "target_lag": sv.Lag.String(), "fingerprint": t.Fingerprint,
 	})

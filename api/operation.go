@@ -24,6 +24,8 @@ type operation struct {
 	created bool      // a put, merge or increment added the row
 	err     error
 
+	refused *Problem // what Postgres said of it, when it is written directly
+
 	idem *idempotency // of the request, or nil
 	part int          // of it
 	done bool         // the outcome was told by an earlier request's mark

@@ -59,6 +59,7 @@ const (
 	codeInvalidKey          code = "invalid_key"
 	codeIdempotencyReused   code = "idempotency_key_reused"
 	codeBadIdempotencyKey   code = "bad_idempotency_key"
+	codeRefused             code = "refused"
 )
 
 // statuses maps every code to its HTTP status; what is not listed is 422.
@@ -142,6 +143,8 @@ func problemOf(err error) *Problem {
 			header("Retry-After", "2")
 	case errors.Is(err, buffer.ErrDraining):
 		return fault(codeDraining, "This process is shutting down. Nothing was applied.").header("Retry-After", "1").header("Connection", "close")
+	case errors.Is(err, buffer.ErrSwitched):
+		return fault(codeBufferUnavailable, "The strategy of this table was changed a moment ago. Nothing was applied.").header("Retry-After", "1")
 	case errors.Is(err, buffer.ErrUnavailable):
 		return fault(codeBufferUnavailable, "The buffer cannot take or give data now.").header("Retry-After", "1")
 	case errors.Is(err, buffer.ErrOutcomeUnknown):

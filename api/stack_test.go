@@ -40,7 +40,8 @@ type options struct {
 	partitions int // of each table; 4 when 0
 	maxRows    int64
 	ttl        time.Duration
-	cuttable   bool // Postgres can be cut off: see stack.cut
+	strategy   string // write-behind when empty
+	cuttable   bool   // Postgres can be cut off: see stack.cut
 	serve      func(*http.Server)
 }
 
@@ -116,7 +117,7 @@ func (s *stack) openPostgres(ddl string) {
 		dsn = u.String()
 	}
 	s.pool = openPool(t, dsn)
-	s.edge = &edge{Edge: postgres.NewEdge(s.pool), pool: s.pool, sequences: make(map[string]*postgres.Sequence)}
+	s.edge = &edge{Edge: postgres.NewEdge(s.pool), pool: s.pool, direct: postgres.NewDirect(openPool(t, dsn)), sequences: make(map[string]*postgres.Sequence)}
 	t.Cleanup(s.edge.close)
 	s.ledger = &ledger{Watermarks: postgres.NewWatermarks(s.pool)}
 }
@@ -215,12 +216,17 @@ func (s *stack) refresh() {
 				Table: name, Partitions: s.o.partitions, Index: tbl.HasKey(), MaxRows: s.o.maxRows, MaxBytes: 1 << 40,
 			}
 		}
-		served[name] = &api.Served{Table: tbl, Target: s.targets[name], Strategy: "write-behind", TTL: s.o.ttl, Lag: time.Second, Cache: "rows"}
+		served[name] = &api.Served{Table: tbl, Target: s.targets[name], Strategy: s.targets[name].Strategy(), TTL: s.o.ttl, Lag: time.Second, Cache: "rows"}
 		if tbl.Unusable == "" {
 			places = append(places, s.places(name)...)
 		}
 	}
 	require.NoError(t, s.buf.OpenPlaces(ctx, places))
+	for _, target := range s.targets {
+		if s.o.strategy != "" && target.Strategy() != s.o.strategy {
+			require.NoError(t, s.buf.SetStrategy(ctx, target, s.o.strategy))
+		}
+	}
 	s.current.Store(&read)
 	for name, tbl := range read {
 		if tbl.Unusable == "" {
@@ -310,12 +316,29 @@ type edge struct {
 	*postgres.Edge
 
 	pool      *pgxpool.Pool
+	direct    *postgres.Direct
 	mu        sync.Mutex
 	sequences map[string]*postgres.Sequence
 
 	loads      atomic.Int64
 	beforeLoad func() // before Postgres is asked
 	afterLoad  func() // Postgres has answered, the API does not know yet
+
+	beforeCommit func() error // of a direct write: all but the COMMIT is done
+	afterCommit  func() error // of a direct write: Redis does not know yet
+}
+
+func (e *edge) Transact(ctx context.Context, tables []*table.Table, do func(api.Tx) error) error {
+	err := e.direct.Transact(ctx, tables, func(tx *postgres.Tx) error {
+		if err := do(tx); err != nil || e.beforeCommit == nil {
+			return err
+		}
+		return e.beforeCommit()
+	})
+	if err == nil && e.afterCommit != nil {
+		err = e.afterCommit()
+	}
+	return err
 }
 
 func (e *edge) NextValues(ctx context.Context, c *table.Column, n int) ([]int64, error) {

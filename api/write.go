@@ -70,10 +70,13 @@ func (s *Server) post(c echo.Context) error {
 		return rejected(in)
 	}
 	c.Set(sent, true)
-	if given != nil {
+	if given != nil || sv.Target.Direct() {
 		return s.resolve(c, sv, in, given, &prefer, strict)
 	}
 	w, err := s.append(r.Context(), sv, in, strict, prefer.Return == "representation", now)
+	if errors.Is(err, buffer.ErrSwitched) {
+		return s.resolve(c, sv, in, given, &prefer, strict)
+	}
 	if err != nil {
 		return err
 	}
@@ -98,7 +101,9 @@ func givenOf(in *incoming) []table.Row {
 	return given
 }
 
-// resolve is a post that knows what to do with keys that exist.
+// resolve is a post that knows what to do with keys that exist, or that writes
+// directly. given is what the request gave of each row; nil when keys that exist
+// are refused.
 func (s *Server) resolve(c echo.Context, sv *Served, in *incoming, given []table.Row, prefer *preferences, strict bool) error {
 	items := make([]*item, len(in.rows))
 	for n := range in.rows {
@@ -110,12 +115,14 @@ func (s *Server) resolve(c echo.Context, sv *Served, in *incoming, given []table
 			continue
 		}
 		i.o.whole = cloneRow(row.cells)
-		for col := range given[n] {
-			if given[n][col].State != table.Missing {
-				given[n][col] = i.o.whole[col] // judged meanwhile
+		if given != nil {
+			for col := range given[n] {
+				if given[n][col].State != table.Missing {
+					given[n][col] = i.o.whole[col] // judged meanwhile
+				}
 			}
+			i.o.giveCells(sv.Table, given[n])
 		}
-		i.o.giveCells(sv.Table, given[n])
 		i.key, i.fresh, i.place = row.key, row.fresh, buffer.Place{Table: sv.Target.Table, Partition: row.place}
 		for _, k := range sv.Table.Key {
 			i.cells = append(i.cells, i.o.whole[k])
@@ -125,12 +132,12 @@ func (s *Server) resolve(c echo.Context, sv *Served, in *incoming, given []table
 		return s.writeItems(c, items, prefer, strict, false)
 	}
 	i := items[0]
-	s.keyed.run([]*task{{sv: sv, place: i.place, key: i.key, cells: i.cells, ops: []*operation{i.o}}})
+	s.runOne(c.Request().Context(), &task{sv: sv, place: i.place, key: i.key, cells: i.cells, ops: []*operation{i.o}})
 	if i.o.err != nil {
 		return i.o.err
 	}
 	i.o.idem.header(c.Response().Header())
-	return s.answerAccepted(c, &accepted{sv: sv, place: i.place, o: i.o, key: i.cells, resolved: true}, prefer, false)
+	return s.answerAccepted(c, &accepted{sv: sv, place: i.place, o: i.o, key: i.cells, resolved: given != nil}, prefer, false)
 }
 
 func anyBad(in *incoming) bool {

@@ -45,8 +45,9 @@ type Buffer struct {
 	draining   atomic.Bool
 	counters   Counters
 
-	mu     sync.Mutex // guards places; not held while talking to Redis or Postgres
-	places []Place    // all that a handshake must open
+	mu         sync.Mutex        // guards places and strategies; not held while talking to Redis or Postgres
+	places     []Place           // all that a handshake must open
+	strategies map[string]string // of tables that are not write-behind, for new epochs
 
 	shaking sync.Mutex // one handshake at a time in this process
 	leases  string     // prefix of lease tokens, unique to this process
@@ -174,7 +175,7 @@ func (b *Buffer) handshake(ctx context.Context, places []Place, unfence bool) er
 // other's, because one that a flusher holds for long must not keep the flushers
 // of all others waiting.
 func (b *Buffer) open(ctx context.Context, places []Place) error {
-	if err := loadScripts(ctx, b.rdb, openScript, readScript, fillScript, settleScript); err != nil {
+	if err := loadScripts(ctx, b.rdb, openScript, readScript, fillScript, settleScript, holdScript, releaseScript); err != nil {
 		return unavailable("handshake", err)
 	}
 	for len(places) > 0 {
@@ -192,8 +193,11 @@ func (b *Buffer) open(ctx context.Context, places []Place) error {
 }
 
 func (b *Buffer) openPlace(ctx context.Context, p Place, h Held) (uint64, error) {
+	b.mu.Lock()
+	strategy := b.strategies[p.Table]
+	b.mu.Unlock()
 	got, err := b.rdb.EvalSha(ctx, openScript.sha, []string{p.log(), p.meta()},
-		p.prefix(), h.Watermark.Epoch, h.Watermark.Seq, h.Opened).StringSlice()
+		p.prefix(), h.Watermark.Epoch, h.Watermark.Seq, h.Opened, strategy).StringSlice()
 	if err != nil {
 		return 0, unavailable("open partition="+p.String(), err)
 	}

@@ -4,27 +4,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/headpond/headpond/buffer/table"
 )
-
-// Target is where the rows of one table go. Make one per table and keep it:
-// it remembers which partition the present batch is filling.
-type Target struct {
-	Table      string
-	Partitions int
-	Index      bool  // false: only the log is written (cache: none, or no primary key)
-	MaxRows    int64 // cap of the backlog, per partition
-	MaxBytes   int64
-
-	filling atomic.Uint32
-}
-
-// Filling is the partition that the present batch of the table is filling.
-// Rows whose key Headpond makes are steered there, so that a batch is one
-// frame instead of one for each partition.
-func (t *Target) Filling() int { return int(t.filling.Load()) % t.Partitions }
 
 // Expect says what must be true of a key for its row to be accepted.
 type Expect byte

@@ -17,7 +17,20 @@ var (
 	ErrUnavailable    = errors.New("the buffer (Redis) cannot take writes now; nothing was applied")
 	ErrOutcomeUnknown = errors.New("the buffer (Redis) did not answer in time; the write may or may not have been applied")
 	ErrDraining       = errors.New("this process is shutting down; nothing was applied")
+	ErrSwitched       = errors.New("the strategy of the table was changed a moment ago; nothing was applied")
+	ErrCommitUnknown  = errors.New("Postgres did not answer the COMMIT; the write may or may not have been applied")
 )
+
+// StillPending refuses a direct write because rows of its partition that were
+// accepted before wait in the log.
+type StillPending struct {
+	Place Place
+	Seq   uint64 // of the last of them
+}
+
+func (e *StillPending) Error() string {
+	return fmt.Sprintf("rows of %s that were accepted earlier are flushed first, up to %d", e.Place, e.Seq)
+}
 
 // BacklogFull refuses a write because the partition's backlog is at its cap.
 type BacklogFull struct {

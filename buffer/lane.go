@@ -272,6 +272,9 @@ func (l *lane) settle(k *call) (retry, handshake bool, err error) {
 		k.finish(&BacklogFull{Place: k.place, Rows: rows, Bytes: bytes})
 	case "U":
 		return true, true, nil
+	case "X":
+		k.chunks[0].Target.Follow(answer(got, 1))
+		k.finish(ErrSwitched)
 	default:
 		k.finish(ErrOutcomeUnknown)
 	}

@@ -222,14 +222,15 @@ func (b *Buffer) Known(ctx context.Context, p Place, keys []string) ([]bool, err
 	return known, nil
 }
 
-// Marked reports whether a place has one of these marks (Chunk.Mark).
-func (b *Buffer) Marked(ctx context.Context, p Place, names []string) (bool, error) {
+// Marked gives those of these marks that a place has (Chunk.Mark), as they are
+// noted.
+func (b *Buffer) Marked(ctx context.Context, p Place, names []string) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.CallTimeout)
 	defer cancel()
 	for {
 		g, err := b.rdb.HGet(ctx, p.meta(), "ig").Int64()
 		if err != nil && !errors.Is(err, redis.Nil) {
-			return false, unavailable("look up marks partition="+p.String(), err)
+			return nil, unavailable("look up marks partition="+p.String(), err)
 		}
 		g = max(g, 1)
 		pipe := b.rdb.Pipeline()
@@ -239,17 +240,20 @@ func (b *Buffer) Marked(ctx context.Context, p Place, names []string) (bool, err
 		}
 		again := pipe.HGet(ctx, p.meta(), "ig")
 		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-			return false, unavailable("look up marks partition="+p.String(), err)
+			return nil, unavailable("look up marks partition="+p.String(), err)
 		}
 		if n, _ := again.Int64(); max(n, 1) != g {
 			continue // a generation began meanwhile
 		}
-		for _, cmd := range found {
-			if slices.ContainsFunc(cmd.Val(), func(v any) bool { return v != nil }) {
-				return true, nil
+		there := make(map[string]string)
+		for i, cmd := range found {
+			for j, v := range cmd.Val() {
+				if text, ok := v.(string); ok {
+					there[names[i/2*1000+j]] = text
+				}
 			}
 		}
-		return false, nil
+		return there, nil
 	}
 }
 

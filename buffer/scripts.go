@@ -37,14 +37,22 @@ var claimText string
 //go:embed scripts/open.lua
 var openText string
 
+//go:embed scripts/hold.lua
+var holdText string
+
+//go:embed scripts/release.lua
+var releaseText string
+
 // Read-only after start.
 var (
-	appendScript = newScript(appendText)
-	readScript   = newScript(readText)
-	fillScript   = newScript(fillText)
-	settleScript = newScript(settleText)
-	openScript   = newScript(openText)
-	claimScript  = newScript(claimText)
+	appendScript  = newScript(appendText)
+	readScript    = newScript(readText)
+	fillScript    = newScript(fillText)
+	settleScript  = newScript(settleText)
+	openScript    = newScript(openText)
+	claimScript   = newScript(claimText)
+	holdScript    = newScript(holdText)
+	releaseScript = newScript(releaseText)
 )
 
 // loadScripts puts the scripts into the cache of every master. The append

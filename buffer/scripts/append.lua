@@ -20,6 +20,7 @@
 --       {'R', i, mark, …}       rows (from 0) whose mark is there already: done before
 --       {'F', i, …}             rows (from 0) whose expectation failed
 --       {'B', rows, bytes}      the backlog is full
+--       {'X', strategy}         the table is written directly now
 --       {'S'}                   the call is older than one already applied: nothing done
 --       {'U'}                   the partition has no epoch yet: handshake first
 --
@@ -34,7 +35,7 @@ local indexed = ARGV[7] == '1'
 local nframes = tonumber(ARGV[8])
 local int = function(n) return string.format('%.0f', n) end -- for bytes, which may be more
 
-local m = redis.call('HMGET', meta, 'epoch', 'seq', 'wm', 'bytes', 'wmbytes', 'gen', 'glo', 'gn', 'p:' .. producer)
+local m = redis.call('HMGET', meta, 'epoch', 'seq', 'wm', 'bytes', 'wmbytes', 'gen', 'glo', 'gn', 'p:' .. producer, 'strategy')
 local epoch = m[1]
 if not epoch then return {'U'} end
 local seq, wm = tonumber(m[2]), tonumber(m[3] or '0')
@@ -46,6 +47,7 @@ if m[9] then
   if tonumber(last) == number then return {'K', e, first, '1'} end
   if tonumber(last) > number then return {'S'} end
 end
+if m[10] and m[10] ~= '' and m[10] ~= 'write-behind' then return {'X', m[10]} end
 
 local rows, size, arg = 0, 0, 10
 for _ = 1, nframes do

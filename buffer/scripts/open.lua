@@ -3,6 +3,7 @@
 --
 -- KEYS  1 log, 2 meta
 -- ARGV  1 prefix  2 epoch  3 seq of the watermark in Postgres  4 highest epoch ever opened
+--       5 strategy of the table, for a new epoch
 -- gives {epoch, seq, '1' when a new epoch was opened}
 --
 -- The caller holds the partition's watermark row in Postgres locked, so that
@@ -28,5 +29,5 @@ for g = tonumber(m[4] or '1'), tonumber(m[3] or '1') do
 end
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], 'epoch', int(we + 1), 'seq', int(ws), 'wm', ARGV[3],
-  'bytes', '0', 'wmbytes', '0', 'gen', '1', 'glo', '1', 'gn', '0')
+  'bytes', '0', 'wmbytes', '0', 'gen', '1', 'glo', '1', 'gn', '0', 'strategy', ARGV[5])
 return {int(we + 1), int(ws), '1'}

@@ -51,6 +51,7 @@ type app struct {
 	rdb       redis.UniversalClient
 	pool      *pgxpool.Pool // for the edge
 	flushPool *pgxpool.Pool
+	writePool *pgxpool.Pool // for direct writes
 	buffer    *buffer.Buffer
 	flusher   *flusher.Flusher
 	server    *api.Server
@@ -59,6 +60,10 @@ type app struct {
 	edge      *edge
 	addr      string // where HTTP is served, if it is
 }
+
+// mostDirect is how many direct writes are in Postgres at a time: they spend
+// most of theirs waiting for its disk, which takes many of them at once.
+const mostDirect = 32
 
 func newApp(ctx context.Context, s settings) (*app, error) {
 	a := &app{settings: s}
@@ -76,6 +81,11 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 	}); err != nil {
 		return nil, usage(err)
 	}
+	if a.writePool, err = postgres.NewPool(ctx, s.databaseURL, postgres.PoolOptions{
+		MaxConns: mostDirect, ApplicationName: "headpond direct",
+	}); err != nil {
+		return nil, usage(err)
+	}
 	watermarks := postgres.NewWatermarks(a.pool)
 	if a.buffer, err = buffer.New(buffer.Config{}, a.rdb, watermarks, s.log); err != nil {
 		return nil, err
@@ -84,7 +94,7 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 		return nil, err
 	}
 	a.tables = newTables(a)
-	a.edge = newEdge(a.pool)
+	a.edge = newEdge(a.pool, a.writePool)
 	l := s.config.Limits
 	a.server, err = api.New(api.Limits{Body: int64(l.Body), Rows: l.Rows, Wait: l.Wait}, api.Deps{
 		Buffer: a.buffer, Edge: a.edge, Ledger: watermarks, Metrics: a.telemetry.handler, Local: s.local, Log: s.log,
@@ -105,6 +115,7 @@ func (a *app) close() {
 	a.edge.close()
 	a.pool.Close()
 	a.flushPool.Close()
+	a.writePool.Close()
 	_ = a.rdb.Close()
 	a.telemetry.close()
 }

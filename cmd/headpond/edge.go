@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/headpond/headpond/api"
 	"github.com/headpond/headpond/buffer/table"
 	"github.com/headpond/headpond/flusher/postgres"
 )
@@ -14,14 +15,22 @@ import (
 type edge struct {
 	*postgres.Edge
 
-	pool *pgxpool.Pool
+	pool   *pgxpool.Pool
+	direct *postgres.Direct
 
 	mu        sync.Mutex // guards sequences
 	sequences map[string]*postgres.Sequence
 }
 
-func newEdge(pool *pgxpool.Pool) *edge {
-	return &edge{Edge: postgres.NewEdge(pool), pool: pool, sequences: make(map[string]*postgres.Sequence)}
+func newEdge(pool, write *pgxpool.Pool) *edge {
+	return &edge{
+		Edge: postgres.NewEdge(pool), pool: pool, direct: postgres.NewDirect(write), sequences: make(map[string]*postgres.Sequence),
+	}
+}
+
+// Transact runs do in a transaction.
+func (e *edge) Transact(ctx context.Context, tables []*table.Table, do func(api.Tx) error) error {
+	return e.direct.Transact(ctx, tables, func(tx *postgres.Tx) error { return do(tx) })
 }
 
 // NextValues takes n numbers for a column whose default is a sequence.

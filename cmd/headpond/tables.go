@@ -22,6 +22,7 @@ type tables struct {
 	opened  map[string]bool
 	catalog *postgres.Catalog
 	version string
+	forgot  time.Time // when old Idempotency-Keys were
 }
 
 func newTables(a *app) *tables {
@@ -55,7 +56,20 @@ func (t *tables) watch(ctx context.Context) error {
 			t.a.log.Info("the catalog can be read again")
 		}
 		complained = err != nil
+		t.checkDrained(ctx)
+		t.forgetMarks(ctx)
 		pause(ctx, catalogEvery)
+	}
+}
+
+// forgetMarks lets go of Idempotency-Keys, now and then.
+func (t *tables) forgetMarks(ctx context.Context) {
+	if t.version == "" || time.Since(t.forgot) < time.Hour {
+		return
+	}
+	t.forgot = time.Now()
+	if err := t.a.edge.direct.ForgetMarks(ctx); err != nil && ctx.Err() == nil {
+		t.a.log.Warn("forget old Idempotency-Keys", "error", err)
 	}
 }
 
@@ -129,8 +143,16 @@ func (t *tables) open(ctx context.Context, read map[string]*table.Table) error {
 	if len(places) == 0 {
 		return nil
 	}
+	for _, name := range names {
+		t.a.buffer.AssumeStrategy(name, t.a.config.table(name).Strategy)
+	}
 	if err := t.a.buffer.OpenPlaces(ctx, places); err != nil {
 		return err
+	}
+	if t.a.role.api() {
+		if err := t.switchTo(ctx, names, read); err != nil {
+			return err
+		}
 	}
 	for _, name := range names {
 		t.opened[name] = true
@@ -138,22 +160,53 @@ func (t *tables) open(ctx context.Context, read map[string]*table.Table) error {
 	return nil
 }
 
+// target of a table: made once for each way of keeping its index.
+func (t *tables) target(name string, index bool) *buffer.Target {
+	c, limits := t.a.config.table(name), t.a.config.Limits
+	old := t.targets[name]
+	if old != nil && old.Index == index {
+		return old
+	}
+	target := &buffer.Target{
+		Table: name, Partitions: c.Partitions, Index: index,
+		MaxRows:  max(limits.BacklogRows/int64(c.Partitions), 1),
+		MaxBytes: max(int64(limits.BacklogBytes)/int64(c.Partitions), 1),
+	}
+	if old != nil {
+		target.Follow(old.Strategy())
+	}
+	t.targets[name] = target
+	return target
+}
+
+// switchTo makes the strategies of the configuration those of the tables, in
+// every process: the one that was started last is right.
+func (t *tables) switchTo(ctx context.Context, names []string, read map[string]*table.Table) error {
+	for _, name := range names {
+		target := t.target(name, read[name].HasKey() && t.a.config.table(name).Cache != "none")
+		if err := t.a.buffer.SetStrategy(ctx, target, t.a.config.table(name).Strategy); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkDrained looks whether tables that are written directly have rows in the
+// log from before.
+func (t *tables) checkDrained(ctx context.Context) {
+	for _, target := range t.targets {
+		if target.Direct() && !target.Drained() {
+			_ = t.a.buffer.CheckDrained(ctx, target) // again in a second
+		}
+	}
+}
+
 // publish hands the catalog to the API.
 func (t *tables) publish(read map[string]*table.Table) {
-	limits := t.a.config.Limits
 	served := make(map[string]*api.Served, len(read))
 	for name, tbl := range read {
 		c := t.a.config.table(name)
-		target := t.targets[name]
-		index := tbl.HasKey() && c.Cache != "none"
-		if target == nil || target.Index != index {
-			target = &buffer.Target{
-				Table: name, Partitions: c.Partitions, Index: index,
-				MaxRows:  max(limits.BacklogRows/int64(c.Partitions), 1),
-				MaxBytes: max(int64(limits.BacklogBytes)/int64(c.Partitions), 1),
-			}
-			t.targets[name] = target
-		}
+		target := t.target(name, tbl.HasKey() && c.Cache != "none")
 		served[name] = &api.Served{
 			Table: tbl, Target: target, Strategy: c.Strategy, Linger: c.Linger, Lag: c.TargetLag, Cache: c.Cache,
 			TTL: *c.TTL, ListTTL: *c.ListTTL, NegativeTTL: *c.NegativeTTL, RefreshAhead: *c.Refresh, Stale: *c.Stale,
