@@ -66,7 +66,7 @@ func (s *Server) runOne(ctx context.Context, t *task) {
 	for try := 0; try == 0 || try < 3 && errors.Is(o.err, buffer.ErrSwitched); try++ {
 		switch o.err = nil; {
 		case t.sv.Target.Direct():
-			s.writeDirectly(ctx, []*task{t}, true)
+			s.writeTogether(t)
 		case o.reads():
 			s.keyed.run([]*task{t})
 		default:

@@ -224,10 +224,11 @@ func (g *directGroup) lock(ctx context.Context, tx Tx) ([]state, error) {
 	states := make([]state, len(g.tasks))
 	var keys [][]table.Cell
 	var at []int
-	for i, t := range g.tasks {
-		if t.reads() {
-			keys, at = append(keys, t.cells), append(at, i)
-		}
+	if !slices.ContainsFunc(g.tasks, (*task).reads) {
+		return states, nil
+	}
+	for i, t := range g.tasks { // all of them: two transactions with some of each would wait for each other
+		keys, at = append(keys, t.cells), append(at, i)
 	}
 	rows, err := tx.Rows(ctx, g.sv.Table, keys, true)
 	if err != nil {

@@ -191,7 +191,7 @@ func TestDirectIdempotent(t *testing.T) {
 	for i := range 40 { // each twice, at the same time
 		g.Go(func() {
 			key := "k" + strconv.Itoa(i/2)
-			row := send(both[i%2], key)
+			row := send(both[rand.IntN(2)], key)
 			mu.Lock()
 			defer mu.Unlock()
 			if before, ok := first[key]; ok && before != row {

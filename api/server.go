@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +31,7 @@ type Server struct {
 	echo     *echo.Echo
 	keyed    *keyed // writes that depend on what their key holds
 	reads    statsByTable
+	direct   sync.Map // *directQueue, by table
 }
 
 // Deps are what a Server stands on.

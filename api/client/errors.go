@@ -31,6 +31,7 @@ const (
 	ErrVersionMismatch      Code = "version_mismatch" // IfMatch or IfNoneMatch did not hold
 	ErrInvalidRows          Code = "invalid_rows"     // Errors says which; nothing was applied
 	ErrDeadLettered         Code = "dead_lettered"    // accepted, and then refused by Postgres
+	ErrRefused              Code = "refused"          // by Postgres, of a table that is written directly
 	ErrIdempotencyKeyReused Code = "idempotency_key_reused"
 	ErrBodyTooLarge         Code = "body_too_large"
 	ErrBatchTooLarge        Code = "batch_too_large"
