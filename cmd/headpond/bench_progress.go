@@ -27,15 +27,7 @@ func (p *benchProgress) step(title string) {
 		_, _ = fmt.Fprintf(p.w, "[%d/%d] %s\n", p.done, p.steps, title)
 		return
 	}
-	const width = 24
-	bar := make([]byte, width)
-	for i := range bar {
-		bar[i] = '.'
-		if i < width*(p.done-1)/p.steps {
-			bar[i] = '#'
-		}
-	}
-	_, _ = fmt.Fprintf(p.w, "\r[%s] %3d%% %s\x1b[K", bar, 100*(p.done-1)/p.steps, title)
+	_, _ = fmt.Fprintf(p.w, "\r%s %s\x1b[K", bar(int64(p.done-1), int64(p.steps)), title)
 }
 
 func (p *benchProgress) say(text string) {
