@@ -380,10 +380,13 @@ func (d *directWrite) committed(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	at := 0
+	counters := d.s.buffer.Counters()
+	counters.DirectCommits.Add(1)
 	for _, g := range d.groups {
 		if len(g.owners) == 0 {
 			continue
 		}
+		counters.DirectRows.Add(int64(len(g.owners)))
 		m := d.markers[at]
 		at++
 		rows := make(map[buffer.Place]map[string]buffer.Row)

@@ -5,16 +5,18 @@ import "sync/atomic"
 // Counters are what this process has done, since its start. Safe for
 // concurrent use.
 type Counters struct {
-	Calls    atomic.Int64 // script calls that appended
-	Frames   atomic.Int64
-	Rows     atomic.Int64 // accepted
-	Bytes    atomic.Int64 // accepted, heads included
-	Refused  atomic.Int64 // rows refused because the backlog was full
-	Repeats  atomic.Int64 // calls that Redis recognised as sent before
-	Unknown  atomic.Int64 // rows whose outcome stayed unknown
-	Hits     atomic.Int64 // reads answered from the log or a clean row
-	Misses   atomic.Int64
-	FillLost atomic.Int64 // fills refused because a write had taken the lease
+	Calls         atomic.Int64 // script calls that appended
+	Frames        atomic.Int64
+	Rows          atomic.Int64 // accepted
+	Bytes         atomic.Int64 // accepted, heads included
+	Refused       atomic.Int64 // rows refused because the backlog was full
+	Repeats       atomic.Int64 // calls that Redis recognised as sent before
+	Unknown       atomic.Int64 // rows whose outcome stayed unknown
+	DirectRows    atomic.Int64 // written to Postgres before their answer
+	DirectCommits atomic.Int64 // transactions of those
+	Hits          atomic.Int64 // reads answered from the log or a clean row
+	Misses        atomic.Int64
+	FillLost      atomic.Int64 // fills refused because a write had taken the lease
 }
 
 // Counters gives the live counters.

@@ -56,6 +56,8 @@ func (t *telemetry) observe(a *app) error {
 	o.counter("headpond_append_repeats", "Script calls that Redis recognised as sent before.", "{call}", c.Repeats.Load)
 	o.counter("headpond_refused_rows", "Rows refused because the backlog was full.", "{row}", c.Refused.Load)
 	o.counter("headpond_unknown_rows", "Rows whose outcome stayed unknown.", "{row}", c.Unknown.Load)
+	o.counter("headpond_direct_rows", "Rows written to Postgres before their answer.", "{row}", c.DirectRows.Load)
+	o.counter("headpond_direct_commits", "Transactions of those rows.", "{transaction}", c.DirectCommits.Load)
 	o.counter("headpond_read_hits", "Reads answered from Redis.", "{read}", c.Hits.Load)
 	o.counter("headpond_read_misses", "Reads that Redis could not answer.", "{read}", c.Misses.Load)
 	o.counter("headpond_fills_refused", "Loaded rows that were not stored, because a write came in between.", "{row}", c.FillLost.Load)
