@@ -142,6 +142,11 @@ func (s *Server) lookUp(ctx context.Context, g *reading, onlyCached bool) error 
 	// then, 3 s and 100 tries, the row is loaded without one, and not stored.
 	for try := 0; ; try++ {
 		found, err := s.buffer.Get(ctx, g.place, g.key, !onlyCached)
+		if err != nil && g.sv.Target.Drained() && !onlyCached { // no row is newer than in Postgres
+			err = s.load(ctx, g, "")
+			g.status = "fwd=bypass; detail=buffer-unavailable"
+			return err
+		}
 		if err != nil {
 			return err
 		}
