@@ -147,10 +147,11 @@ func TestMarks(t *testing.T) {
 	require.Equal(t, buffer.Miss, b.get(0, "other").Source, "nothing of it is appended")
 	there, err := b.Marked(t.Context(), b.place(0), []string{"n", "m"})
 	require.NoError(t, err)
-	require.True(t, there)
+	require.Len(t, there, 1)
+	require.Contains(t, there["m"], "answer 1")
 	there, err = b.Marked(t.Context(), b.place(0), []string{"n"})
 	require.NoError(t, err)
-	require.False(t, there)
+	require.Empty(t, there)
 
 	// Many at once under few names: each name counts once, the others are told.
 	var wg sync.WaitGroup

@@ -112,7 +112,7 @@ func (s *stack) open(ctx context.Context, redisURL, postgresURL string) (err err
 		return err
 	}
 	s.stops = append(s.stops, s.rdb.Close)
-	s.edge = &edge{Edge: postgres.NewEdge(s.pool), pool: s.pool, sequences: make(map[string]*postgres.Sequence)}
+	s.edge = &edge{Edge: postgres.NewEdge(s.pool), pool: s.pool, direct: postgres.NewDirect(s.pool), sequences: make(map[string]*postgres.Sequence)}
 	s.stops = append(s.stops, s.edge.close)
 	s.ledger = postgres.NewWatermarks(s.pool)
 	s.buf, err = buffer.New(buffer.Config{Budget: 20 * time.Second, CallTimeout: 10 * time.Second}, s.rdb, s.ledger, quiet)
@@ -254,6 +254,7 @@ type edge struct {
 	*postgres.Edge
 
 	pool      *pgxpool.Pool
+	direct    *postgres.Direct
 	mu        sync.Mutex // guards sequences
 	sequences map[string]*postgres.Sequence
 }
@@ -267,6 +268,10 @@ func (e *edge) NextValues(ctx context.Context, c *table.Column, n int) ([]int64,
 	}
 	e.mu.Unlock()
 	return s.Next(ctx, n)
+}
+
+func (e *edge) Transact(ctx context.Context, tables []*table.Table, do func(api.Tx) error) error {
+	return e.direct.Transact(ctx, tables, func(tx *postgres.Tx) error { return do(tx) })
 }
 
 func (e *edge) Ping(ctx context.Context) error { return e.pool.Ping(ctx) }
