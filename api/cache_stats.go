@@ -10,13 +10,39 @@ import (
 // process. Safe for concurrent use.
 type cacheStats struct {
 	hits      outcomeStats // answered from Redis: a pending row, a clean one, or that there is none
-	misses    outcomeStats // Postgres was asked
+	misses    outcomeStats // Postgres was asked, by this request or another
 	pending   atomic.Int64 // of the hits: rows of the log that were not committed
 	negative  atomic.Int64 // of the hits: it was remembered that there is no row
 	stale     atomic.Int64 // of the hits: the row's time had ended, and it was loaded again meanwhile
+	collapsed atomic.Int64 // of the misses: another request loaded the row
 	bypassed  atomic.Int64 // of the misses: Redis could not be asked
-	collapsed atomic.Int64 // of the hits: another request had loaded the row meanwhile
-	refreshed atomic.Int64 // rows that were loaded again before their end
+	refreshed atomic.Int64 // rows that were loaded again before their end, or after it
+
+	listHits, listMisses   atomic.Int64
+	invalidated, keptDirty atomic.Int64 // by this process
+}
+
+// note counts a read.
+func (c *cacheStats) note(g *reading, took time.Duration) {
+	switch g.outcome {
+	case outcomeNone:
+	case outcomeMiss, outcomeCollapsed, outcomeBypass:
+		c.misses.add(took)
+	default:
+		c.hits.add(took)
+	}
+	switch g.outcome {
+	case outcomePending:
+		c.pending.Add(1)
+	case outcomeNegative:
+		c.negative.Add(1)
+	case outcomeStale:
+		c.stale.Add(1)
+	case outcomeCollapsed:
+		c.collapsed.Add(1)
+	case outcomeBypass:
+		c.bypassed.Add(1)
+	}
 }
 
 // outcomeStats counts reads, and how long they took.

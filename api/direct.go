@@ -402,7 +402,7 @@ func (d *directWrite) committed(ctx context.Context) error {
 				}
 			}
 		}
-		if err := m.Fill(ctx, rows, g.sv.ttl()); err != nil {
+		if err := m.Fill(ctx, rows, g.sv.life()); err != nil {
 			d.s.log.Warn("cache written rows", "table", g.sv.Target.Table, "error", err)
 		}
 		d.s.touchLists(ctx, g.sv)
@@ -487,9 +487,11 @@ func (d *directWrite) recall(g *directGroup, o *operation, text string) {
 	}
 }
 
-// ttl of a clean row that is stored now: up to a tenth more, so that rows stored
-// together do not end together.
-func (sv *Served) ttl() time.Duration { return sv.TTL + rand.N(sv.TTL/10+1) } //nolint:gosec // jitter
+// life of a clean row that is stored now: up to a tenth more than its ttl, so
+// that rows stored together do not end together.
+func (sv *Served) life() buffer.Life {
+	return buffer.Life{TTL: sv.TTL + rand.N(sv.TTL/10+1), Stale: sv.Stale} //nolint:gosec // jitter
+}
 
 // touchLists drops the lists of a table.
 func (s *Server) touchLists(ctx context.Context, sv *Served) {

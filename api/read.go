@@ -7,9 +7,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,9 +26,13 @@ type reading struct {
 	key       string
 	cells     []table.Cell // of the key columns
 	choose    []int        // columns that are asked for, nil for all
+	only      bool         // from Redis alone
+	fresh     bool         // not from the cache
 	row       table.Row
 	committed bool
-	status    string // Cache-Status, after "headpond; "
+	age       time.Duration // of a row of the cache
+	status    string        // Cache-Status, after "headpond; "
+	outcome   outcome
 }
 
 var errNoRow = errors.New("no such row")
@@ -51,11 +55,16 @@ func (s *Server) getRow(c echo.Context) error {
 	if err := s.parseKey(r.Context(), g, rawSegment(r, 3)); err != nil {
 		return err
 	}
-	onlyCached := strings.Contains(r.Header.Get("Cache-Control"), "only-if-cached")
-	err = s.lookUp(r.Context(), g, onlyCached)
+	g.only, g.fresh = cacheControl(r.Header)
+	began := time.Now()
+	err = s.lookUp(r.Context(), g)
+	s.reads.of(sv.Target.Table).note(g, time.Since(began))
 	h := c.Response().Header()
 	if g.status != "" {
 		h.Set("Cache-Status", "headpond; "+g.status)
+	}
+	if g.outcome == outcomeHit && g.age > 0 {
+		h.Set("Age", strconv.Itoa(int(g.age.Seconds())))
 	}
 	if errors.Is(err, errNoRow) {
 		return fault(codeRowNotFound, "There is no row with this key.")
@@ -128,112 +137,6 @@ func (s *Server) locate(ctx context.Context, g *reading, cells []table.Cell, key
 	return nil
 }
 
-// lookUp answers from the log, else from a clean row, else from Postgres: once
-// per key at a time, under a lease, so that a slow load can never overwrite a
-// newer row.
-func (s *Server) lookUp(ctx context.Context, g *reading, onlyCached bool) error {
-	if !g.sv.Target.Index {
-		if onlyCached {
-			return notCached(g)
-		}
-		return s.load(ctx, g, "")
-	}
-	// A lease that somebody else holds ends, at the latest, after its time; by
-	// then, 3 s and 100 tries, the row is loaded without one, and not stored.
-	for try := 0; ; try++ {
-		found, err := s.buffer.Get(ctx, g.place, g.key, !onlyCached)
-		if err != nil && g.sv.Target.Drained() && !onlyCached { // no row is newer than in Postgres
-			err = s.load(ctx, g, "")
-			g.status = "fwd=bypass; detail=buffer-unavailable"
-			return err
-		}
-		if err != nil {
-			return err
-		}
-		if found.Source != buffer.Miss {
-			return s.cached(ctx, g, found)
-		}
-		if onlyCached {
-			return notCached(g)
-		}
-		if found.Lease != "" {
-			return s.load(ctx, g, found.Lease)
-		}
-		if try == 100 {
-			return s.load(ctx, g, "")
-		}
-		g.status = "fwd=miss; collapsed"
-		select {
-		case <-ctx.Done():
-			return fault(codeStoreUnavailable, "The row is being loaded, and that takes too long.")
-		case <-time.After(time.Duration(5+rand.N(try+5)) * time.Millisecond): //nolint:gosec // jitter
-		}
-	}
-}
-
-func notCached(g *reading) error {
-	g.status = "fwd=miss"
-	return fault(codeNotCached, "The row is not in the cache, and the request asked for nothing else.")
-}
-
-// cached takes a row from Redis.
-func (s *Server) cached(ctx context.Context, g *reading, f *buffer.Found) error {
-	if f.Deleted() {
-		g.status = "hit"
-		return errNoRow
-	}
-	row, whole := byColumns(g.sv.Table, f.Columns, f.Line)
-	if !whole {
-		// The table has columns that the row does not: generated ones, or some
-		// that were added since.
-		return s.widen(ctx, g, f, row)
-	}
-	g.row = row
-	g.committed = f.Source == buffer.Clean || f.Committed
-	if g.status == "" {
-		g.status = "hit"
-		if f.Source == buffer.Clean {
-			g.status = fmt.Sprintf("hit; ttl=%d", int(f.TTL.Seconds()))
-		} else if !f.Committed {
-			g.status = "hit; detail=pending"
-		}
-	}
-	return nil
-}
-
-// widen completes a row of the log that lacks columns. When it is committed
-// Postgres has the whole row; else the columns that are not there yet take
-// their defaults, and generated ones only Postgres can compute.
-func (s *Server) widen(ctx context.Context, g *reading, f *buffer.Found, row table.Row) error {
-	if f.Source == buffer.Clean || f.Committed {
-		return s.load(ctx, g, "")
-	}
-	if err := s.fillStored(ctx, g.sv, g.cells, f, row); err != nil {
-		return err
-	}
-	if err := s.generateChosen(ctx, g, row); err != nil {
-		return err
-	}
-	g.row, g.status = row, "hit; detail=pending"
-	return nil
-}
-
-// generateChosen computes the generated columns when the request wants one. A
-// row for which Postgres cannot compute them is no row that it will ever hold:
-// null would be a lie, and so would be that Postgres cannot be asked.
-func (s *Server) generateChosen(ctx context.Context, g *reading, row table.Row) error {
-	t := g.sv.Table
-	if g.choose != nil && !slices.ContainsFunc(g.choose, func(c int) bool { return t.Columns[c].Generated }) {
-		return nil
-	}
-	err := s.edge.Generate(ctx, t, row)
-	if bad := new(table.FieldError); errors.As(err, &bad) {
-		return columnFault(bad.Column, bad.Code, "This row is accepted and not flushed yet, and its column "+bad.Column+" cannot be computed: "+bad.Detail).
-			hint("Postgres will refuse the row for it, and it becomes a dead letter then. With select, the other columns can be read.")
-	}
-	return storeUnavailable(err, "Postgres must compute a column of this row, and cannot be asked now.")
-}
-
 // byColumns lays a line out in table order. whole is false when a column of
 // the table is not in it.
 func byColumns(t *table.Table, columns, line []byte) (row table.Row, whole bool) {
@@ -257,53 +160,6 @@ func byColumns(t *table.Table, columns, line []byte) (row table.Row, whole bool)
 		}
 	}
 	return row, known == len(t.Columns)
-}
-
-// load reads the row from Postgres, and stores it when the lease still stands.
-// Loads are not shared between requests: one that began before a write must
-// not answer a request that came after it. The lease is what keeps them few.
-func (s *Server) load(ctx context.Context, g *reading, lease string) error {
-	g.status = "fwd=miss"
-	row, found, err := s.edge.LoadRow(ctx, g.sv.Table, g.cells)
-	if err != nil || !found {
-		s.releaseLease(ctx, g, lease)
-	}
-	if bad := new(table.FieldError); errors.As(err, &bad) {
-		return fault(code(bad.Code), "%s", bad.Detail)
-	}
-	if err != nil {
-		s.log.Warn("load row", "table", g.sv.Target.Table, "error", err)
-		return storeUnavailable(err, "The row is not in the cache, and Postgres cannot be asked now.")
-	}
-	if !found {
-		return errNoRow
-	}
-	g.row, g.committed = row, true
-	if lease != "" && s.keep(ctx, g, lease) {
-		g.status = "fwd=miss; stored"
-	}
-	return nil
-}
-
-func (s *Server) releaseLease(ctx context.Context, g *reading, lease string) {
-	if lease == "" {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	_ = s.buffer.Release(ctx, g.place, g.key, lease) // it ends by itself otherwise
-}
-
-// keep stores the loaded row with the table's TTL and up to a tenth more, so
-// that rows loaded together do not end together.
-func (s *Server) keep(ctx context.Context, g *reading, lease string) bool {
-	columns, line := allColumns(g.sv.Table, g.row)
-	ttl := g.sv.TTL + rand.N(g.sv.TTL/10+1) //nolint:gosec // jitter
-	ok, err := s.buffer.Fill(ctx, g.place, g.key, lease, columns, line, ttl)
-	if err != nil {
-		s.log.Warn("store clean row", "table", g.sv.Target.Table, "error", err)
-	}
-	return ok
 }
 
 // allColumns lays out a row with its generated columns: clean rows have them.

@@ -26,12 +26,15 @@ type Server struct {
 	local    func() any // the local stack's part of the status, or nil
 	tables   atomic.Pointer[catalog]
 	draining atomic.Bool
-	ids      *random // for keys and defaults
-	books    books
-	echo     *echo.Echo
-	keyed    *keyed // writes that depend on what their key holds
-	reads    statsByTable
-	direct   sync.Map // *directQueue, by table
+
+	refreshing chan struct{} // a place for each row that is loaded again
+	ids        *random       // for keys and defaults
+	books      books
+	echo       *echo.Echo
+	keyed      *keyed // writes that depend on what their key holds
+	reads      statsByTable
+	loads      loads
+	direct     sync.Map // *directQueue, by table
 }
 
 // Deps are what a Server stands on.
@@ -51,6 +54,7 @@ func New(limits Limits, d Deps) (*Server, error) {
 	}
 	s := &Server{ids: newRandom(), limits: limits.withDefaults(), buffer: d.Buffer, edge: d.Edge, ledger: d.Ledger, log: d.Log, local: d.Local}
 	s.keyed = newKeyed(s)
+	s.refreshing = make(chan struct{}, mostRefreshes)
 	e := echo.New()
 	s.echo = e
 	e.HideBanner, e.HidePort = true, true

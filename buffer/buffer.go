@@ -34,12 +34,13 @@ type Held struct {
 // Buffer is the rows that were accepted and are not yet in Postgres, and the
 // cached ones. All methods are safe for concurrent use.
 type Buffer struct {
-	cfg   Config
-	rdb   redis.UniversalClient
-	wms   Watermarks
-	log   *slog.Logger
-	queue queue
-	hub   hub
+	cfg     Config
+	rdb     redis.UniversalClient
+	wms     Watermarks
+	log     *slog.Logger
+	queue   queue
+	hub     hub
+	readers readers
 
 	durability atomic.Pointer[Durability]
 	draining   atomic.Bool

@@ -301,14 +301,14 @@ func TestFillAfterWriteIsRefused(t *testing.T) {
 	require.Empty(t, other.Lease)
 
 	b.append(chunk(target, 0, buffer.ExpectAbsent, "k"))
-	ok, err := b.Fill(ctx, b.place(0), "k", f.Lease, []byte("id\tv"), []byte("k\told\n"), time.Minute)
+	ok, err := b.Fill(ctx, b.place(0), "k", f.Lease, buffer.Row{Columns: []byte("id\tv"), Line: []byte("k\told\n")}, buffer.Life{TTL: time.Minute})
 	require.NoError(t, err)
 	require.False(t, ok, "a write came after the lease was given")
 
 	b.settle(0, table.ID{Epoch: 1, Seq: 1})
 	f, err = b.Get(ctx, b.place(0), "k", true)
 	require.NoError(t, err)
-	ok, err = b.Fill(ctx, b.place(0), "k", f.Lease, []byte("id\tv"), []byte("k\tnew\n"), time.Minute)
+	ok, err = b.Fill(ctx, b.place(0), "k", f.Lease, buffer.Row{Columns: []byte("id\tv"), Line: []byte("k\tnew\n")}, buffer.Life{TTL: time.Minute})
 	require.NoError(t, err)
 	require.True(t, ok)
 	f = b.get(0, "k")

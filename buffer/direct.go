@@ -158,9 +158,9 @@ type Row struct{ Columns, Line []byte }
 
 // Fill puts the rows of keys where the markers still are, and takes the others
 // away. rows is by key, of each place.
-func (m *Markers) Fill(ctx context.Context, rows map[Place]map[string]Row, ttl time.Duration) error {
+func (m *Markers) Fill(ctx context.Context, rows map[Place]map[string]Row, life Life) error {
 	return m.each(ctx, func(pipe redis.Pipeliner, p Place, keys []string) *redis.Cmd {
-		args := append(make([]any, 0, 3+2*len(keys)), p.prefix(), m.token, max(ttl.Milliseconds(), 1))
+		args := append(make([]any, 0, 4+2*len(keys)), p.prefix(), m.token, life.ttl(), life.Stale.Milliseconds())
 		for _, k := range keys {
 			var value []byte
 			if r, ok := rows[p][k]; ok {
@@ -173,4 +173,4 @@ func (m *Markers) Fill(ctx context.Context, rows map[Place]map[string]Row, ttl t
 }
 
 // Remove takes the markers away: the next reader loads the row.
-func (m *Markers) Remove(ctx context.Context) error { return m.Fill(ctx, nil, time.Second) }
+func (m *Markers) Remove(ctx context.Context) error { return m.Fill(ctx, nil, Life{}) }

@@ -23,23 +23,26 @@ type Source int
 
 // The sources of a read.
 const (
-	Miss  Source = iota // not in Redis; Lease is set when the caller may load it
-	Dirty               // from the log: accepted; Committed says whether it is in Postgres already
-	Clean               // loaded from Postgres earlier
+	Miss   Source = iota // not in Redis; Lease is set when the caller may load it
+	Dirty                // from the log: accepted; Committed says whether it is in Postgres already
+	Clean                // loaded from Postgres earlier
+	Absent               // it was found earlier that Postgres has no such row
 )
 
 // Found is what Redis knows about a key.
 type Found struct {
 	Source    Source
-	ID        table.ID  // Dirty
-	Committed bool      // Dirty: at or below the watermark
-	Op        table.Op  // Dirty
-	Accepted  time.Time // Dirty
-	Columns   []byte    // the column list of Line, as in Table.Header
-	Line      []byte    // COPY text line
-	TTL       time.Duration
-	Lease     string // Miss: non-empty when the caller holds the lease to load the row
-	Held      bool   // Miss: somebody else holds it
+	ID        table.ID      // Dirty
+	Committed bool          // Dirty: at or below the watermark
+	Op        table.Op      // Dirty
+	Accepted  time.Time     // Dirty
+	Columns   []byte        // the column list of Line, as in Table.Header
+	Line      []byte        // COPY text line
+	TTL       time.Duration // Clean, Absent: what is left; below zero when it is past its time
+	Age       time.Duration // Clean: since it was loaded
+	Lease     string        // Miss: non-empty when the caller holds the lease to load the row; Clean: to load it again
+	Held      bool          // Miss: somebody else holds it
+	Written   bool          // Miss: a direct writer is about to commit the row: nobody may store it now
 
 	value string // Clean: as it lies in Redis
 }
@@ -60,15 +63,51 @@ func (f *Found) Basis() Basis {
 	return Basis{expectLease, f.Lease}
 }
 
-// Get reads the newest row of a key. With lease, a miss hands out a lease to
-// load it, unless somebody else holds one.
-func (b *Buffer) Get(ctx context.Context, p Place, key string, lease bool) (*Found, error) {
-	token := ""
-	if lease {
-		token = b.leases + strconv.FormatUint(b.leaseNo.Add(1), 36)
+// Want is what a read is for.
+type Want byte
+
+// What reads can want. They are the letters of read.lua.
+const (
+	WantRow   Want = 'r' // a row to be shown: also one past its time, and that there is none
+	WantBasis Want = 'b' // what the next row is computed from
+	WantFresh Want = 'f' // what is in the log, else what is in Postgres from now on
+)
+
+// Life is how long a clean row is served: TTL, and Stale beyond that while it is
+// loaded again.
+type Life struct{ TTL, Stale time.Duration }
+
+func (l Life) ttl() int64 { return max(l.TTL.Milliseconds(), 1) }
+
+// Reading is one read of a key.
+type Reading struct {
+	Place Place
+	Key   string
+	Want  Want
+	Lease bool          // a miss hands out a lease to load the row, unless somebody else holds one
+	Ahead time.Duration // WantRow: a clean row that has less left is to be loaded again; 0: none
+
+	token string
+	found *Found
+	err   error
+	done  chan struct{}
+}
+
+func (r *Reading) args(b *Buffer) []any {
+	ahead := ""
+	if r.Ahead > 0 {
+		ahead = strconv.FormatInt(r.Ahead.Milliseconds(), 10)
 	}
-	return b.found(b.eval(ctx, readScript, []string{p.log(), p.meta(), p.row(key)},
-		p.prefix(), key, token, b.cfg.LeaseTime.Milliseconds()), p, token)
+	if r.Lease {
+		r.token = b.leases + strconv.FormatUint(b.leaseNo.Add(1), 36)
+	}
+	return []any{r.Place.prefix(), r.Key, r.token, b.cfg.LeaseTime.Milliseconds(), string(r.Want), ahead}
+}
+
+// Get reads the newest row of a key, to show it. With lease, a miss hands out
+// a lease to load it, unless somebody else holds one.
+func (b *Buffer) Get(ctx context.Context, p Place, key string, lease bool) (*Found, error) {
+	return b.Read(ctx, &Reading{Place: p, Key: key, Want: WantRow, Lease: lease})
 }
 
 // Asked is a key of GetMany.
@@ -77,27 +116,35 @@ type Asked struct {
 	Key   string
 }
 
-// GetMany is Get of many keys, with leases, in one pipeline. A key whose read
-// failed has its error in errs.
+// GetMany reads keys whose next rows are to be computed, with leases, in one
+// pipeline. A key whose read failed has its error in errs.
 func (b *Buffer) GetMany(ctx context.Context, keys []Asked) (found []*Found, errs []error) {
 	found, errs = make([]*Found, len(keys)), make([]error, len(keys))
-	tokens := make([]string, len(keys))
-	cmds := make([]*redis.Cmd, len(keys))
-	pipe := b.rdb.Pipeline()
+	reads := make([]*Reading, len(keys))
 	for i, k := range keys {
-		tokens[i] = b.leases + strconv.FormatUint(b.leaseNo.Add(1), 36)
-		cmds[i] = pipe.EvalSha(ctx, readScript.sha, []string{k.Place.log(), k.Place.meta(), k.Place.row(k.Key)},
-			k.Place.prefix(), k.Key, tokens[i], b.cfg.LeaseTime.Milliseconds())
+		reads[i] = &Reading{Place: k.Place, Key: k.Key, Want: WantBasis, Lease: true}
 	}
-	_, _ = pipe.Exec(ctx) // each command carries its own error
-	for i, k := range keys {
-		if err := cmds[i].Err(); err != nil && classify(err) == noScript {
-			found[i], errs[i] = b.Get(ctx, k.Place, k.Key, true)
-			continue
-		}
-		found[i], errs[i] = b.found(cmds[i], k.Place, tokens[i])
+	b.readAll(ctx, reads)
+	for i, r := range reads {
+		found[i], errs[i] = r.found, r.err
 	}
 	return found, errs
+}
+
+// readAll sends reads in one pipeline.
+func (b *Buffer) readAll(ctx context.Context, reads []*Reading) {
+	cmds := make([]*redis.Cmd, len(reads))
+	pipe := b.rdb.Pipeline()
+	for i, r := range reads {
+		cmds[i] = pipe.EvalSha(ctx, readScript.sha, []string{r.Place.log(), r.Place.meta(), r.Place.row(r.Key)}, r.args(b)...)
+	}
+	_, _ = pipe.Exec(ctx) // each command carries its own error
+	for i, r := range reads {
+		if err := cmds[i].Err(); err != nil && classify(err) == noScript {
+			cmds[i] = b.rdb.Eval(ctx, readScript.text, []string{r.Place.log(), r.Place.meta(), r.Place.row(r.Key)}, r.args(b)...)
+		}
+		r.found, r.err = b.found(cmds[i], r.Place, r.token)
+	}
 }
 
 func (b *Buffer) found(cmd *redis.Cmd, p Place, token string) (*Found, error) {
@@ -109,7 +156,7 @@ func (b *Buffer) found(cmd *redis.Cmd, p Place, token string) (*Found, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read key partition=%s: %w", p, err)
 	}
-	if answer(got, 0) == "L" {
+	if answer(got, 0) == "L" || answer(got, 4) == "1" && f.Source == Clean {
 		f.Lease = token
 	}
 	if f.Source == Miss {
@@ -146,10 +193,19 @@ func found(got []any) (*Found, error) {
 		if !ok {
 			return nil, table.ErrCorruptFrame
 		}
-		ttl, _ := got[2].(int64)
-		return &Found{value: answer(got, 1), Source: Clean, Columns: columns, Line: line, TTL: time.Duration(ttl) * time.Millisecond}, nil
+		left, _ := got[2].(int64)
+		ttl, _ := strconv.ParseInt(answer(got, 3), 10, 64)
+		return &Found{
+			value: answer(got, 1), Source: Clean, Columns: columns, Line: line,
+			TTL: time.Duration(left) * time.Millisecond, Age: time.Duration(max(ttl-left, 0)) * time.Millisecond,
+		}, nil
+	case "N":
+		left, _ := got[1].(int64)
+		return &Found{Source: Absent, TTL: time.Duration(left) * time.Millisecond}, nil
 	case "W":
 		return &Found{Held: true}, nil
+	case "H":
+		return &Found{Held: true, Written: true}, nil
 	default:
 		return &Found{}, nil
 	}
@@ -157,24 +213,29 @@ func found(got []any) (*Found, error) {
 
 // Fill stores a row that was loaded under a lease, and reports whether it was
 // taken: not if a write came in between. columns and line are as in Found.
-func (b *Buffer) Fill(ctx context.Context, p Place, key, lease string, columns, line []byte, ttl time.Duration) (bool, error) {
-	value := make([]byte, 0, len(columns)+len(line)+1)
-	value = append(append(append(value, columns...), '\n'), line...)
-	return b.fill(ctx, p, key, lease, value, ttl)
+func (b *Buffer) Fill(ctx context.Context, p Place, key, lease string, row Row, life Life) (bool, error) {
+	value := make([]byte, 0, len(row.Columns)+len(row.Line)+1)
+	value = append(append(append(value, row.Columns...), '\n'), row.Line...)
+	return b.fill(ctx, p, key, lease, "C", value, life)
+}
+
+// FillAbsent stores that there is no row.
+func (b *Buffer) FillAbsent(ctx context.Context, p Place, key, lease string, life Life) (bool, error) {
+	return b.fill(ctx, p, key, lease, "N", nil, life)
 }
 
 // Release gives a lease back without a row.
 func (b *Buffer) Release(ctx context.Context, p Place, key, lease string) error {
-	_, err := b.fill(ctx, p, key, lease, nil, time.Second)
+	_, err := b.fill(ctx, p, key, lease, "", nil, Life{})
 	return err
 }
 
-func (b *Buffer) fill(ctx context.Context, p Place, key, lease string, value []byte, ttl time.Duration) (bool, error) {
-	n, err := b.eval(ctx, fillScript, []string{p.row(key), p.meta()}, lease, value, max(ttl.Milliseconds(), 1)).Int()
+func (b *Buffer) fill(ctx context.Context, p Place, key, lease, kind string, value []byte, life Life) (bool, error) {
+	n, err := b.eval(ctx, fillScript, []string{p.row(key), p.meta()}, lease, kind, value, life.ttl(), life.Stale.Milliseconds()).Int()
 	if err != nil {
 		return false, unavailable("fill key partition="+p.String(), err)
 	}
-	if n == 0 && len(value) > 0 {
+	if n == 0 && kind != "" {
 		b.counters.FillLost.Add(1)
 	}
 	return n == 1, nil

@@ -121,7 +121,7 @@ if indexed and string.find(flags, '[ailcILC]') then
         if lower == 'l' then
           ok = clean == 'L' .. basis
         else
-          local at = clean and string.match(clean, '^C%d*\n()')
+          local at = clean and string.match(clean, '^C[^\n]*\n()')
           ok = at ~= nil and at ~= false and redis.sha1hex(string.sub(clean, at)) == basis
         end
       end

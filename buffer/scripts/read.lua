@@ -2,10 +2,16 @@
 --
 -- KEYS  1 log, 2 meta, 3 row:<key>      dirty:<g> share their hash tag
 -- ARGV  1 prefix  2 key  3 lease token, '' for none  4 lease, ms
+--       5 what is wanted: r a row, to be shown; b a basis for the next row: what
+--         is known to be missing, and what is past its time, is a miss then;
+--         f what is in the log, else a lease whatever lies here
+--       6 r: a clean row that has less than so many ms left is to be loaded again, '' never
 -- gives {'D', id, watermark seq, c, t, head, line}   from the log: dirty, or committed and not trimmed yet
---       {'C', value, ms to live}                     a clean row
+--       {'C', value, ms left, ms to live, '1' when the caller is to load it again under its token}
+--       {'N', ms left}  it is known that there is no row
 --       {'L'}  a miss, and the caller holds the lease to load it
 --       {'W'}  a miss, and somebody else holds it
+--       {'H'}  a miss, and a direct writer has a marker there: load it, and do not store it
 --       {'M'}  a miss, and no lease was asked for
 --
 -- An index entry whose frame was trimmed was committed long ago: a miss. A
@@ -35,15 +41,28 @@ for g = gen, glo, -1 do
   end
 end
 
-local clean = redis.call('GET', KEYS[3])
-if clean and string.sub(clean, 1, 1) == 'C' then
-  local epoch, at = string.match(clean, '^C(%d*)\n()')
-  if epoch == (m[4] or '') then
-    return {'C', string.sub(clean, at), redis.call('PTTL', KEYS[3])}
+-- The head of a clean row: C or N, epoch, ms to live, ms to be served beyond
+-- that while it is loaded again, and the token of whoever loads it.
+local row = redis.call('GET', KEYS[3])
+if row and ARGV[5] ~= 'f' then
+  local kind, epoch, ttl, stale, token, at = string.match(row, '^([CN])(%d*) (%d+) (%d+) ?([^\n]*)\n()')
+  if kind and epoch == (m[4] or '') then
+    local pttl = redis.call('PTTL', KEYS[3])
+    local left = pttl - tonumber(stale)
+    if ARGV[5] == 'r' or kind == 'C' and left > 0 then
+      if kind == 'N' then return {'N', left} end
+      local again = '0'
+      if token == '' and ARGV[3] ~= '' and ARGV[5] == 'r' and (left <= 0 or ARGV[6] ~= '' and left < tonumber(ARGV[6])) then
+        redis.call('SET', KEYS[3], 'C' .. epoch .. ' ' .. ttl .. ' ' .. stale .. ' ' .. ARGV[3] .. string.sub(row, at - 1), 'PX', pttl)
+        again = '1'
+      end
+      return {'C', string.sub(row, at), left, ttl, again}
+    end
   end
-  clean = false
 end
+local kind = row and string.sub(row, 1, 1)
+if kind == 'W' then return {'H'} end
 if ARGV[3] == '' then return {'M'} end
-if clean then return {'W'} end
+if kind == 'L' and ARGV[5] ~= 'f' then return {'W'} end
 redis.call('SET', KEYS[3], 'L' .. ARGV[3], 'PX', ARGV[4])
 return {'L'}

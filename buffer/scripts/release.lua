@@ -2,17 +2,18 @@
 -- still are. A later writer's marker stays: it says what comes then.
 --
 -- KEYS  1 meta           row:<key> shares its hash tag
--- ARGV  1 prefix  2 token  3 ms to live  then for each key: key, value ('' for none)
+-- ARGV  1 prefix  2 token  3 ms to live  4 ms to be served beyond that  then for each key: key, value ('' for none)
 -- gives how many rows were put
 local epoch = redis.call('HGET', KEYS[1], 'epoch') or ''
 local put = 0
-for i = 4, #ARGV, 2 do
+for i = 5, #ARGV, 2 do
   local row = ARGV[1] .. 'row:' .. ARGV[i]
   if redis.call('GET', row) == 'W' .. ARGV[2] then
     if ARGV[i + 1] == '' then
       redis.call('DEL', row)
     else
-      redis.call('SET', row, 'C' .. epoch .. '\n' .. ARGV[i + 1], 'PX', ARGV[3])
+      redis.call('SET', row, 'C' .. epoch .. ' ' .. ARGV[3] .. ' ' .. ARGV[4] .. '\n' .. ARGV[i + 1],
+        'PX', tonumber(ARGV[3]) + tonumber(ARGV[4]))
       put = put + 1
     end
   end
