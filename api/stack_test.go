@@ -40,8 +40,9 @@ type options struct {
 	partitions int // of each table; 4 when 0
 	maxRows    int64
 	ttl        time.Duration
-	strategy   string // write-behind when empty
-	cuttable   bool   // Postgres can be cut off: see stack.cut
+	strategy   string            // write-behind when empty
+	served     func(*api.Served) // changes how a table is served
+	cuttable   bool              // Postgres can be cut off: see stack.cut
 	serve      func(*http.Server)
 }
 
@@ -217,6 +218,9 @@ func (s *stack) refresh() {
 			}
 		}
 		served[name] = &api.Served{Table: tbl, Target: s.targets[name], Strategy: s.targets[name].Strategy(), TTL: s.o.ttl, Lag: time.Second, Cache: "rows"}
+		if s.o.served != nil {
+			s.o.served(served[name])
+		}
 		if tbl.Unusable == "" {
 			places = append(places, s.places(name)...)
 		}
