@@ -755,7 +755,7 @@ func (k *keyed) check(ctx context.Context, w work) error {
 	now := time.Now()
 	for _, t := range w.keyed {
 		q := &keyQueue{place: t.place, key: t.key}
-		f, err := k.s.buffer.Read(ctx, &buffer.Reading{Place: t.place, Key: t.key, Want: buffer.WantBasis, Lease: true})
+		f, err := k.s.buffer.Get(ctx, t.place, t.key, true)
 		if err != nil {
 			return err
 		}

@@ -10,38 +10,45 @@ import (
 // process. Safe for concurrent use.
 type cacheStats struct {
 	hits      outcomeStats // answered from Redis: a pending row, a clean one, or that there is none
-	misses    outcomeStats // Postgres was asked, by this request or another
+	misses    outcomeStats // Postgres was asked, by this request or by the one that it waited for; or it was not to be
 	pending   atomic.Int64 // of the hits: rows of the log that were not committed
 	negative  atomic.Int64 // of the hits: it was remembered that there is no row
 	stale     atomic.Int64 // of the hits: the row's time had ended, and it was loaded again meanwhile
-	collapsed atomic.Int64 // of the misses: another request loaded the row
 	bypassed  atomic.Int64 // of the misses: Redis could not be asked
-	refreshed atomic.Int64 // rows that were loaded again before their end, or after it
+	collapsed atomic.Int64 // of the misses: they waited for the load of another request
+	refreshed atomic.Int64 // rows that were loaded again in the background, before their end or after it
 
 	listHits, listMisses   atomic.Int64
 	invalidated, keptDirty atomic.Int64 // by this process
 }
 
-// note counts a read.
-func (c *cacheStats) note(g *reading, took time.Duration) {
-	switch g.outcome {
-	case outcomeNone:
-	case outcomeMiss, outcomeCollapsed, outcomeBypass:
-		c.misses.add(took)
-	default:
-		c.hits.add(took)
+// readOutcome is what one read came to. A read that is no hit is a miss.
+type readOutcome struct {
+	hit       bool // answered from Redis at once
+	pending   bool
+	negative  bool
+	stale     bool
+	bypassed  bool
+	collapsed bool
+}
+
+// add counts a read.
+func (s *cacheStats) add(g *reading, took time.Duration) {
+	if !g.hit || g.collapsed {
+		s.misses.add(took)
+		count(&s.collapsed, g.collapsed)
+		count(&s.bypassed, g.bypassed)
+		return
 	}
-	switch g.outcome {
-	case outcomePending:
-		c.pending.Add(1)
-	case outcomeNegative:
-		c.negative.Add(1)
-	case outcomeStale:
-		c.stale.Add(1)
-	case outcomeCollapsed:
-		c.collapsed.Add(1)
-	case outcomeBypass:
-		c.bypassed.Add(1)
+	s.hits.add(took)
+	count(&s.pending, g.pending)
+	count(&s.negative, g.negative)
+	count(&s.stale, g.stale)
+}
+
+func count(n *atomic.Int64, is bool) {
+	if is {
+		n.Add(1)
 	}
 }
 

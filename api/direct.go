@@ -487,11 +487,12 @@ func (d *directWrite) recall(g *directGroup, o *operation, text string) {
 	}
 }
 
-// life of a clean row that is stored now: up to a tenth more than its ttl, so
-// that rows stored together do not end together.
-func (sv *Served) life() buffer.Life {
-	return buffer.Life{TTL: sv.TTL + rand.N(sv.TTL/10+1), Stale: sv.Stale} //nolint:gosec // jitter
-}
+// life of a clean row that is stored now.
+func (sv *Served) life() buffer.Life { return buffer.Life{TTL: jitter(sv.TTL), Stale: sv.Stale} }
+
+// jitter adds up to a tenth to a time, so that rows stored together do not end
+// together.
+func jitter(d time.Duration) time.Duration { return d + rand.N(d/10+1) } //nolint:gosec // see above
 
 // touchLists drops the lists of a table.
 func (s *Server) touchLists(ctx context.Context, sv *Served) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -16,7 +17,27 @@ import (
 // index on a large table must not hold a connection for ever.
 const listTimeout = 30 * time.Second
 
-// list is GET and HEAD /v1/{table}: rows as they are in Postgres.
+// listing is one GET of a list.
+type listing struct {
+	sv     *Served
+	q      *table.Query
+	only   bool // from Redis alone
+	fresh  bool // not from the cache
+	name   string
+	text   *listText
+	age    time.Duration
+	status string // Cache-Status, after "headpond; "
+	hit    bool
+}
+
+// listText is a list as it is printed.
+type listText struct {
+	tag  string
+	body []byte
+}
+
+// list is GET and HEAD /v1/{table}: rows as they are in Postgres, or were a
+// moment ago.
 func (s *Server) list(c echo.Context) error {
 	r := c.Request()
 	sv, err := s.served(segment(r, 2))
@@ -31,18 +52,29 @@ func (s *Server) list(c echo.Context) error {
 	if err := s.flushFirst(r, h, sv); err != nil {
 		return err
 	}
-	h.Set("Cache-Status", "headpond; fwd=miss")
-	body, err := s.listRows(r.Context(), sv, q)
+	l := &listing{sv: sv, q: q}
+	l.only, l.fresh = cacheControl(r.Header)
+	err = s.lookUpList(r.Context(), l)
+	if l.status != "" {
+		h.Set("Cache-Status", "headpond; "+l.status)
+	}
 	if err != nil {
 		return err
 	}
+	if l.hit {
+		h.Set("Age", strconv.Itoa(int(l.age.Seconds())))
+	}
+	h.Set("ETag", l.text.tag)
 	h.Set("Headpond-Durability", "committed")
+	if matches(r.Header.Values("If-None-Match"), l.text.tag) {
+		return c.NoContent(http.StatusNotModified)
+	}
 	if r.Method == http.MethodHead {
 		h.Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
-		h.Set(echo.HeaderContentLength, fmt.Sprint(len(body)))
+		h.Set(echo.HeaderContentLength, fmt.Sprint(len(l.text.body)))
 		return c.NoContent(http.StatusOK)
 	}
-	return c.Blob(http.StatusOK, echo.MIMEApplicationJSON, body)
+	return c.Blob(http.StatusOK, echo.MIMEApplicationJSON, l.text.body)
 }
 
 // flushFirst does as Prefer: wait asks. It is a wish: when it cannot be
@@ -65,7 +97,7 @@ func (s *Server) flushFirst(r *http.Request, h http.Header, sv *Served) error {
 
 // listRows prints the rows as a JSON array, which may be as large as a decoded
 // body: so many rows of any size do not fit into memory.
-func (s *Server) listRows(ctx context.Context, sv *Served, q *table.Query) ([]byte, error) {
+func (s *Server) listRows(ctx context.Context, sv *Served, q *table.Query) (*listText, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	limit := int(decodedRatio * s.limits.Body)
@@ -91,5 +123,5 @@ func (s *Server) listRows(ctx context.Context, sv *Served, q *table.Query) ([]by
 		return nil, fault(codeBadFilter, "The rows of this list are larger than %d bytes.", limit).
 			hint("Ask for fewer rows with limit, or for fewer columns with select.")
 	}
-	return append(body, ']', '\n'), nil
+	return newListText(append(body, ']', '\n')), nil
 }

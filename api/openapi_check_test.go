@@ -279,6 +279,7 @@ func (s *spec) checkRequest(op place, r *http.Request, sent []byte) error {
 		given["query "+name] = values
 	}
 	delete(given, "header Content-Type")
+	delete(given, "header Accept") // as OpenAPI has it: content types are told with the answers
 	for _, p := range s.parameters(op) {
 		name, _ := p.node["name"].(string)
 		if name == "filters" { // any other name

@@ -60,16 +60,18 @@ const (
 	codeIdempotencyReused   code = "idempotency_key_reused"
 	codeBadIdempotencyKey   code = "bad_idempotency_key"
 	codeRefused             code = "refused"
+	codeBadPattern          code = "bad_pattern"
+	codeRowPending          code = "row_pending"
 )
 
 // statuses maps every code to its HTTP status; what is not listed is 422.
 var statuses = map[code]int{
 	codeTableNotFound: 404, codeRowNotFound: 404, codeReceiptNotFound: 404, codeNotFound: 404, codeReceiptGone: 410,
 	codeMethodNotAllowed: 405, codeRequestTimeout: 408, codeVersionMismatch: 412,
-	codeTableNotUsable: 409, codeNoPrimaryKey: 409, codeRowExists: 409,
+	codeTableNotUsable: 409, codeNoPrimaryKey: 409, codeRowExists: 409, codeRowPending: 409,
 	codeInvalidJSON: 400, codeInvalidJSONShape: 400, codeInvalidCSV: 400, "invalid_utf8": 400, "invalid_unicode": 400,
 	"duplicate_field": 400, "too_deep": 400, codeEmptyBody: 400, codeEmptyBatch: 400,
-	"bad_key": 400, codeBadIdempotencyKey: 400, codeBadPreference: 400, codeBadEncoding: 400, codeBadFilter: 400,
+	"bad_key": 400, codeBadIdempotencyKey: 400, codeBadPreference: 400, codeBadEncoding: 400, codeBadFilter: 400, codeBadPattern: 400,
 	codeBodyTooLarge: 413, codeBatchTooLarge: 413,
 	codeUnsupportedMedia: 415, codeUnsupportedEncoding: 415,
 	codeBufferUnavailable: 503, codeStoreUnavailable: 503, codeBacklogFull: 503, codeDraining: 503,

@@ -26,13 +26,16 @@ type reading struct {
 	key       string
 	cells     []table.Cell // of the key columns
 	choose    []int        // columns that are asked for, nil for all
-	only      bool         // from Redis alone
-	fresh     bool         // not from the cache
 	row       table.Row
 	committed bool
-	age       time.Duration // of a row of the cache
-	status    string        // Cache-Status, after "headpond; "
-	outcome   outcome
+
+	lend  bool   // with only-if-cached: the client loads the row itself, and wants a lease for it
+	lease string // that it gets
+
+	fwd    string // why Postgres is asked, as Cache-Status has it; "" when the row is not there
+	status string // Cache-Status, after "headpond; "
+	stored time.Time
+	readOutcome
 }
 
 var errNoRow = errors.New("no such row")
@@ -55,16 +58,15 @@ func (s *Server) getRow(c echo.Context) error {
 	if err := s.parseKey(r.Context(), g, rawSegment(r, 3)); err != nil {
 		return err
 	}
-	g.only, g.fresh = cacheControl(r.Header)
 	began := time.Now()
-	err = s.lookUp(r.Context(), g)
-	s.reads.of(sv.Target.Table).note(g, time.Since(began))
+	only, fresh := cacheControl(r.Header)
+	g.lend = only && r.Header.Get(leaseHeader) != ""
+	err = s.lookUp(r.Context(), g, only, fresh)
+	s.reads.of(sv.Target.Table).add(g, time.Since(began))
 	h := c.Response().Header()
-	if g.status != "" {
-		h.Set("Cache-Status", "headpond; "+g.status)
-	}
-	if g.outcome == outcomeHit && g.age > 0 {
-		h.Set("Age", strconv.Itoa(int(g.age.Seconds())))
+	g.describe(h)
+	if g.lease != "" {
+		h.Set(leaseHeader, g.lease)
 	}
 	if errors.Is(err, errNoRow) {
 		return fault(codeRowNotFound, "There is no row with this key.")
@@ -88,6 +90,20 @@ func (s *Server) getRow(c echo.Context) error {
 		return c.NoContent(http.StatusOK)
 	}
 	return c.Blob(http.StatusOK, echo.MIMEApplicationJSON, body)
+}
+
+// describe says where the row comes from, as RFC 9211 and RFC 9111 have it.
+func (g *reading) describe(h http.Header) {
+	if g.collapsed && (g.hit || g.status == "") { // somebody else loaded it
+		h.Set("Cache-Status", "headpond; fwd=miss; collapsed")
+		return
+	}
+	if g.status != "" {
+		h.Set("Cache-Status", "headpond; "+g.status)
+	}
+	if !g.stored.IsZero() {
+		h.Set("Age", strconv.Itoa(max(int(time.Since(g.stored).Seconds()), 0)))
+	}
 }
 
 // parseKey turns the path's last part into the key text of the index.

@@ -35,7 +35,8 @@ func parseReceipt(s string) (p buffer.Place, id table.ID, ok bool) {
 func (s *Server) getReceipt(c echo.Context) error {
 	text := segment(c.Request(), 3)
 	p, id, ok := parseReceipt(text)
-	if !ok || !s.isPlace(p) {
+	sv, err := s.served(p.Table)
+	if !ok || err != nil || p.Partition >= sv.Target.Partitions {
 		return noReceipt()
 	}
 	wait, err := s.waitParam(c)
@@ -50,14 +51,18 @@ func (s *Server) getReceipt(c echo.Context) error {
 	if id.After(tails[0].Last) {
 		return noReceipt()
 	}
+	settled := tails[0].Settled >= id.Seq
 	if wait > 0 {
 		waiting, cancel := context.WithTimeout(ctx, wait)
-		s.waitSettled(waiting, p, id.Seq)
+		settled = s.waitSettled(waiting, p, id.Seq) || settled
 		cancel()
 	}
 	out, err := s.receiptState(ctx, p, id, tails[0].Last)
 	if err != nil {
 		return err
+	}
+	if !settled && out["state"] != "pending" { // Postgres says so; Redis has not heard of it, and may have lists from before
+		s.touchLists(ctx, sv)
 	}
 	out["receipt"] = text
 	return c.JSON(http.StatusOK, out)
@@ -66,11 +71,6 @@ func (s *Server) getReceipt(c echo.Context) error {
 func noReceipt() error {
 	return fault(codeReceiptNotFound, "No write has this receipt.").
 		hint("A receipt is table, partition, epoch and seq, as an answer to a write gave it: orders.3.1.871.")
-}
-
-func (s *Server) isPlace(p buffer.Place) bool {
-	sv, err := s.served(p.Table)
-	return err == nil && p.Partition < sv.Target.Partitions
 }
 
 // waitParam reads ?wait=5s (or plain seconds), capped by the server.

@@ -24,17 +24,20 @@ type Server struct {
 	ledger   Ledger
 	log      *slog.Logger
 	local    func() any // the local stack's part of the status, or nil
+	warnings func() []string
 	tables   atomic.Pointer[catalog]
 	draining atomic.Bool
 
-	refreshing chan struct{} // a place for each row that is loaded again
-	ids        *random       // for keys and defaults
-	books      books
-	echo       *echo.Echo
-	keyed      *keyed // writes that depend on what their key holds
-	reads      statsByTable
-	loads      loads
-	direct     sync.Map // *directQueue, by table
+	ids     *random // for keys and defaults
+	books   books
+	echo    *echo.Echo
+	keyed   *keyed // writes that depend on what their key holds
+	reads   statsByTable
+	began   time.Time
+	loads   loads
+	renewer renewer
+	lists   flights
+	direct  sync.Map // *directQueue, by table
 }
 
 // Deps are what a Server stands on.
@@ -44,7 +47,9 @@ type Deps struct {
 	Ledger  Ledger
 	Metrics http.Handler // /metrics; nil for none
 	Local   func() any   // what the status page says of the local stack; nil for none
-	Log     *slog.Logger
+	// Warnings are sentences for an operator, shown in the status; nil for none.
+	Warnings func() []string
+	Log      *slog.Logger
 }
 
 // New makes a server that serves no tables yet: see SetTables.
@@ -52,9 +57,10 @@ func New(limits Limits, d Deps) (*Server, error) {
 	if err := limits.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{ids: newRandom(), limits: limits.withDefaults(), buffer: d.Buffer, edge: d.Edge, ledger: d.Ledger, log: d.Log, local: d.Local}
-	s.keyed = newKeyed(s)
-	s.refreshing = make(chan struct{}, mostRefreshes)
+	s := &Server{ids: newRandom(), limits: limits.withDefaults(), buffer: d.Buffer, edge: d.Edge, ledger: d.Ledger, log: d.Log, local: d.Local, warnings: d.Warnings}
+	s.keyed, s.began = newKeyed(s), time.Now()
+	s.loads.init()
+	s.renewer.init()
 	e := echo.New()
 	s.echo = e
 	e.HideBanner, e.HidePort = true, true
@@ -96,6 +102,7 @@ func New(limits Limits, d Deps) (*Server, error) {
 		e.Match([]string{http.MethodPut, http.MethodPatch, http.MethodDelete}, path, readOnly)
 	}
 	e.GET("/admin/v1/status", s.getStatus)
+	s.cacheRoutes(e)
 	return s, nil
 }
 

@@ -40,6 +40,7 @@ type options struct {
 	partitions int // of each table; 4 when 0
 	maxRows    int64
 	ttl        time.Duration
+	listTTL    time.Duration     // lists are not cached when 0
 	strategy   string            // write-behind when empty
 	served     func(*api.Served) // changes how a table is served
 	cuttable   bool              // Postgres can be cut off: see stack.cut
@@ -154,6 +155,7 @@ func (s *stack) newServer() {
 	var err error
 	s.Server, err = api.New(s.o.limits, api.Deps{Buffer: s.buf, Edge: s.edge, Ledger: s.ledger, Log: quiet})
 	require.NoError(s.t, err)
+	s.t.Cleanup(s.Server.Close)
 }
 
 // restart goes on with an API process that knows nothing.
@@ -217,7 +219,7 @@ func (s *stack) refresh() {
 				Table: name, Partitions: s.o.partitions, Index: tbl.HasKey(), MaxRows: s.o.maxRows, MaxBytes: 1 << 40,
 			}
 		}
-		served[name] = &api.Served{Table: tbl, Target: s.targets[name], Strategy: s.targets[name].Strategy(), TTL: s.o.ttl, Lag: time.Second, Cache: "rows"}
+		served[name] = &api.Served{Table: tbl, Target: s.targets[name], Strategy: s.targets[name].Strategy(), TTL: s.o.ttl, ListTTL: s.o.listTTL, Lag: time.Second, Cache: "rows"}
 		if s.o.served != nil {
 			s.o.served(served[name])
 		}
@@ -236,7 +238,7 @@ func (s *stack) refresh() {
 		if tbl.Unusable == "" {
 			s.flusher.Set(flusher.Table{
 				Name: name, Partitions: s.o.partitions, Linger: 5 * time.Millisecond, TargetLag: 500 * time.Millisecond,
-				Retain: time.Minute, RetainBytes: 64 << 20,
+				Retain: time.Minute, RetainBytes: 64 << 20, Lists: s.o.listTTL > 0,
 			})
 		}
 	}
@@ -328,6 +330,10 @@ type edge struct {
 	beforeLoad func() // before Postgres is asked
 	afterLoad  func() // Postgres has answered, the API does not know yet
 
+	lists      atomic.Int64
+	beforeList func() // before Postgres is asked
+	afterList  func() // Postgres has answered, the API does not know yet
+
 	beforeCommit func() error // of a direct write: all but the COMMIT is done
 	afterCommit  func() error // of a direct write: Redis does not know yet
 }
@@ -366,6 +372,18 @@ func (e *edge) LoadRow(ctx context.Context, t *table.Table, key []table.Cell) (t
 		e.afterLoad()
 	}
 	return row, found, err
+}
+
+func (e *edge) List(ctx context.Context, t *table.Table, q *table.Query, each func(table.Row) bool) error {
+	e.lists.Add(1)
+	if e.beforeList != nil {
+		e.beforeList()
+	}
+	err := e.Edge.List(ctx, t, q, each)
+	if e.afterList != nil {
+		e.afterList()
+	}
+	return err
 }
 
 func (e *edge) Ping(ctx context.Context) error { return e.pool.Ping(ctx) }

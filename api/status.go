@@ -62,6 +62,8 @@ type tableStatus struct {
 	Halted      bool            `json:"halted"`
 	Error       string          `json:"error,omitempty"`
 	Partitions  []partitionLine `json:"partitions"`
+	Strategy    string          `json:"strategy,omitempty"`
+	Cache       *CacheStats     `json:"cache,omitempty"` // of this process
 }
 
 type lagStatus struct {
@@ -94,6 +96,9 @@ func (s *Server) status(ctx context.Context) *status {
 	d := s.buffer.Durability()
 	st.Durability = d.Level
 	st.Warnings = append(st.Warnings, d.Warnings...)
+	if s.warnings != nil {
+		st.Warnings = append(st.Warnings, s.warnings()...)
+	}
 	if err := s.edge.Ping(ctx); err != nil {
 		st.Postgres = health{Detail: "Postgres does not answer. Writes are accepted and wait in Redis; reads come from the cache alone."}
 	}
@@ -142,6 +147,10 @@ func (s *Server) tableStatus(ctx context.Context, name string, lines []partition
 	}
 	for _, f := range flushers {
 		t.flushed(f.Tables[name])
+	}
+	if sv, err := s.served(name); err == nil {
+		c := s.reads.of(name).snapshot()
+		t.Strategy, t.Cache = sv.Target.Strategy(), &c
 	}
 	return t
 }

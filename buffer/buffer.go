@@ -39,8 +39,9 @@ type Buffer struct {
 	wms     Watermarks
 	log     *slog.Logger
 	queue   queue
+	reads   readQueue
+	written placeSet // whose index was not empty when it was looked at last
 	hub     hub
-	readers readers
 
 	durability atomic.Pointer[Durability]
 	draining   atomic.Bool
@@ -197,6 +198,10 @@ func (b *Buffer) openPlace(ctx context.Context, p Place, h Held) (uint64, error)
 	b.mu.Lock()
 	strategy := b.strategies[p.Table]
 	b.mu.Unlock()
+	// A new epoch begins with a watermark that was never settled here.
+	if err := b.TouchLists(ctx, p.Table); err != nil {
+		return 0, err
+	}
 	got, err := b.rdb.EvalSha(ctx, openScript.sha, []string{p.log(), p.meta()},
 		p.prefix(), h.Watermark.Epoch, h.Watermark.Seq, h.Opened, strategy).StringSlice()
 	if err != nil {

@@ -112,6 +112,10 @@ func chunk(t *buffer.Target, partition int, expect buffer.Expect, keys ...string
 	return c
 }
 
+func lineOf(line string) buffer.Row { return buffer.Row{Columns: []byte("id\tv"), Line: []byte(line)} }
+
+var minute = buffer.Life{TTL: time.Minute}
+
 func (b *bundle) append(c ...*buffer.Chunk) {
 	b.t.Helper()
 	require.NoError(b.t, b.Append(context.Background(), c...))
@@ -301,14 +305,14 @@ func TestFillAfterWriteIsRefused(t *testing.T) {
 	require.Empty(t, other.Lease)
 
 	b.append(chunk(target, 0, buffer.ExpectAbsent, "k"))
-	ok, err := b.Fill(ctx, b.place(0), "k", f.Lease, buffer.Row{Columns: []byte("id\tv"), Line: []byte("k\told\n")}, buffer.Life{TTL: time.Minute})
+	ok, err := b.Fill(ctx, b.place(0), "k", f.Lease, lineOf("k\told\n"), minute)
 	require.NoError(t, err)
 	require.False(t, ok, "a write came after the lease was given")
 
 	b.settle(0, table.ID{Epoch: 1, Seq: 1})
 	f, err = b.Get(ctx, b.place(0), "k", true)
 	require.NoError(t, err)
-	ok, err = b.Fill(ctx, b.place(0), "k", f.Lease, buffer.Row{Columns: []byte("id\tv"), Line: []byte("k\tnew\n")}, buffer.Life{TTL: time.Minute})
+	ok, err = b.Fill(ctx, b.place(0), "k", f.Lease, lineOf("k\tnew\n"), minute)
 	require.NoError(t, err)
 	require.True(t, ok)
 	f = b.get(0, "k")
@@ -501,4 +505,151 @@ func TestOpenPlacesIsTriedAgainAfterAFailure(t *testing.T) {
 	c := chunk(target, 0, buffer.ExpectNew, "a")
 	b.append(c)
 	require.NoError(t, c.Result().Err)
+}
+
+// TestReadsTogether: of many readers at a time each gets the answer to its own
+// question, wherever it lies, and one of those who ask the same gets the lease.
+func TestReadsTogether(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := setup(t)
+	target := b.target(2)
+	b.append(chunk(target, 0, buffer.ExpectAbsent, "dirty"))
+	fill := func(p int, key, line string, want buffer.Want) {
+		f, err := b.Read(b.place(p), key, want)
+		require.NoError(t, err)
+		var ok bool
+		if line == "" {
+			ok, err = b.FillAbsent(ctx, b.place(p), key, f.Lease, minute)
+		} else {
+			ok, err = b.Fill(ctx, b.place(p), key, f.Lease, lineOf(line), minute)
+		}
+		require.NoError(t, err)
+		require.True(t, ok)
+	}
+	want := buffer.Want{Lease: true, Negative: true}
+	for p := range 2 {
+		for i := range 100 {
+			key := fmt.Sprint(p, "-", i)
+			fill(p, key, key+"\tx\n", want)
+		}
+		fill(p, "none", "", want)
+	}
+	var leases [2]atomic.Int64
+	for round := range 2 { // the second with scripts that Redis does not know
+		if round == 1 {
+			b.append(chunk(target, 1, buffer.ExpectAbsent, "dirty"))
+		}
+		var g sync.WaitGroup
+		for n := range 600 {
+			g.Go(func() {
+				p, key := n%2, fmt.Sprint(n%2, "-", n%100)
+				ask := []string{key, "cold", "none", "dirty"}[n/2%4]
+				f, err := b.Read(b.place(p), ask, want)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				switch ask {
+				case "cold":
+					if f.Lease != "" {
+						leases[p].Add(1)
+					} else if !f.Held {
+						t.Errorf("%+v", f)
+					}
+				case "none":
+					if f.Source != buffer.Absent {
+						t.Errorf("%+v", f)
+					}
+				case "dirty":
+					if got := f.Source == buffer.Dirty; got != (p == 0 || round == 1) {
+						if f.Lease == "" && !f.Held {
+							t.Errorf("%+v", f)
+						}
+					}
+				default:
+					if string(f.Line) != key+"\tx\n" {
+						t.Errorf("%s: %q", key, f.Line)
+					}
+				}
+			})
+		}
+		g.Wait()
+	}
+	require.EqualValues(t, 1, leases[0].Load())
+	require.EqualValues(t, 1, leases[1].Load())
+}
+
+// TestIndexBeforeCleanRow: a row with a key that Headpond made is found though
+// something else lies under its key, whichever way it is looked for.
+func TestIndexBeforeCleanRow(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := setup(t)
+	target := b.target(1)
+	f, err := b.Get(ctx, b.place(0), "k", true)
+	require.NoError(t, err)
+	ok, err := b.Fill(ctx, b.place(0), "k", f.Lease, lineOf("k\tclean\n"), minute)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Equal(t, buffer.Clean, b.get(0, "k").Source)
+	b.append(chunk(target, 0, buffer.ExpectNew, "k"))
+	for range 3 {
+		require.Equal(t, buffer.Dirty, b.get(0, "k").Source)
+	}
+	tail := b.settle(0, table.ID{Epoch: 1, Seq: 1})
+	require.Zero(t, tail.Backlog())
+	for range 3 {
+		require.Equal(t, buffer.Clean, b.get(0, "k").Source)
+	}
+}
+
+// TestMarkerStopsFills: while a direct writer is about to commit, nobody gets a
+// lease, and what was loaded before is not stored.
+func TestMarkerStopsFills(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := setup(t)
+	target := b.target(1)
+	require.NoError(t, b.SetStrategy(ctx, target, buffer.WriteThrough))
+	before, err := b.Get(ctx, b.place(0), "k", true)
+	require.NoError(t, err)
+	m, err := b.Hold(ctx, target, map[buffer.Place][]string{b.place(0): {"k"}})
+	require.NoError(t, err)
+	ok, err := b.Fill(ctx, b.place(0), "k", before.Lease, lineOf("k\told\n"), minute)
+	require.NoError(t, err)
+	require.False(t, ok)
+	f, err := b.Get(ctx, b.place(0), "k", true)
+	require.NoError(t, err)
+	require.True(t, f.Written)
+	require.Empty(t, f.Lease)
+	rows := map[buffer.Place]map[string]buffer.Row{b.place(0): {"k": {Columns: []byte("id\tv"), Line: []byte("k\tnew\n")}}}
+	require.NoError(t, m.Fill(ctx, rows, buffer.Life{TTL: time.Minute}))
+	f = b.get(0, "k")
+	require.Equal(t, "k\tnew\n", string(f.Line))
+	require.InDelta(t, 60, f.TTL.Seconds(), 5)
+}
+
+// TestFillOfAnotherEpoch: what was loaded before Redis went back is a miss.
+func TestFillOfAnotherEpoch(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := setup(t)
+	target := b.target(1)
+	f, err := b.Get(ctx, b.place(0), "k", true)
+	require.NoError(t, err)
+	require.NoError(t, b.rdb.Del(ctx, "hp:{"+b.table+".0}:meta").Err())
+	b.wms.set(b.place(0), table.ID{Epoch: 1, Seq: 7})
+	require.NoError(t, b.rdb.ScriptFlush(ctx).Err())
+	b.append(chunk(target, 0, buffer.ExpectNew, "other"))
+	ok, err := b.Fill(ctx, b.place(0), "k", f.Lease, lineOf("k\told\n"), minute)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Equal(t, buffer.Miss, b.get(0, "k").Source)
+	tails, err := b.Tails(ctx, []buffer.Place{b.place(0)})
+	require.NoError(t, err)
+	b.settle(0, tails[0].Last)
+	for range 3 { // also when the index is empty
+		require.Equal(t, buffer.Miss, b.get(0, "k").Source)
+	}
 }

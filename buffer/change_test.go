@@ -63,7 +63,7 @@ func TestBasis(t *testing.T) {
 		"a clean row": func() buffer.Basis {
 			f, err := b.Get(t.Context(), b.place(0), "k", true)
 			require.NoError(t, err)
-			ok, err := b.Fill(t.Context(), b.place(0), "k", f.Lease, buffer.Row{Columns: []byte("id\tv"), Line: []byte("k\tloaded\n")}, buffer.Life{TTL: time.Minute})
+			ok, err := b.Fill(t.Context(), b.place(0), "k", f.Lease, lineOf("k\tloaded\n"), minute)
 			require.NoError(t, err)
 			require.True(t, ok)
 			require.Equal(t, buffer.Clean, b.get(0, "k").Source)
@@ -100,7 +100,7 @@ func TestBasis(t *testing.T) {
 	require.NoError(t, b.rdb.Del(t.Context(), "hp:{"+b.table+".0}:row:k").Err())
 	f, err := b.Get(t.Context(), b.place(0), "k", true)
 	require.NoError(t, err)
-	ok, err := b.Fill(t.Context(), b.place(0), "k", f.Lease, buffer.Row{Columns: []byte("id\tv"), Line: []byte("k\tanother\n")}, buffer.Life{TTL: time.Minute})
+	ok, err := b.Fill(t.Context(), b.place(0), "k", f.Lease, lineOf("k\tanother\n"), minute)
 	require.NoError(t, err)
 	require.True(t, ok)
 	require.True(t, b.refused(one(target, table.OpPatch, "k", "mine", on)), "on a clean row, after it was loaded again")

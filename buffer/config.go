@@ -42,6 +42,9 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// LeaseTime is how long a reader may take to load a row.
+func (b *Buffer) LeaseTime() time.Duration { return b.cfg.LeaseTime }
+
 func (c Config) validate() error {
 	if c.Lanes < 0 || c.CallTimeout < 0 || c.Budget < 0 || c.LeaseTime < 0 {
 		return errors.New("buffer config: no value may be negative")

@@ -74,7 +74,7 @@ type Markers struct {
 // the log comes first, ErrSwitched that another strategy is in force now, which
 // the target follows.
 func (b *Buffer) Hold(ctx context.Context, t *Target, keys map[Place][]string) (*Markers, error) {
-	m := &Markers{b: b, token: b.leases + strconv.FormatUint(b.leaseNo.Add(1), 36), keys: keys}
+	m := &Markers{b: b, token: b.token(), keys: keys}
 	err := m.each(ctx, func(pipe redis.Pipeliner, p Place, keys []string) *redis.Cmd {
 		args := append(make([]any, 0, 4+len(keys)), p.prefix(), t.Strategy(), m.token, markerTime.Milliseconds())
 		for _, k := range keys {
@@ -159,8 +159,9 @@ type Row struct{ Columns, Line []byte }
 // Fill puts the rows of keys where the markers still are, and takes the others
 // away. rows is by key, of each place.
 func (m *Markers) Fill(ctx context.Context, rows map[Place]map[string]Row, life Life) error {
+	head := m.b.head(life.TTL)
 	return m.each(ctx, func(pipe redis.Pipeliner, p Place, keys []string) *redis.Cmd {
-		args := append(make([]any, 0, 4+2*len(keys)), p.prefix(), m.token, life.ttl(), life.Stale.Milliseconds())
+		args := append(make([]any, 0, 4+2*len(keys)), p.prefix(), m.token, life.milliseconds(), head)
 		for _, k := range keys {
 			var value []byte
 			if r, ok := rows[p][k]; ok {

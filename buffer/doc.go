@@ -16,7 +16,13 @@
 //	hp:{orders.3}:dirty:<g> hash     row key → epoch-seq of its newest write  (the index, generation g)
 //	hp:{orders.3}:meta      hash     epoch, seq, wm, bytes, wmbytes, gen, glo, gn, ge:<g>, p:<producer>
 //	hp:{orders.3}:commits   stream   what was committed when; id = watermark after it
-//	hp:{orders.3}:row:<key> string   a clean row with a TTL, or a lease to load one
+//	hp:{orders.3}:row:<key> string   a clean row with a TTL, or that there is none, or a lease to load it, or a writer's marker
+//	hp:{orders.3}:refresh:<key> string  somebody loads the clean row again
+//
+// and those of the table's lists, in another slot:
+//
+//	hp:{orders}:lists        string  their version, made by the first reader, deleted with each change
+//	hp:{orders}:list:<query> string  a list with its version and a TTL, or a lease to load it
 //
 //	hp:wake, hp:settled     channels "there is something to flush" / "this is committed"
 //
@@ -33,4 +39,7 @@
 //     lease away. Test: TestFillAfterWriteIsRefused.
 //  6. Nothing under log, dirty, meta or commits carries a TTL.
 //     Test: TestNoTTLOnDirtyKeys.
+//  7. A list is served only under the version under which its load began, and a
+//     settlement ends that before anybody hears of it.
+//     Tests: TestListVersions, TestSettleDropsListsFirst.
 package buffer

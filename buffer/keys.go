@@ -22,9 +22,14 @@ func (p Place) String() string { return p.Table + "." + strconv.Itoa(p.Partition
 // prefix of all keys of the place, with the hash tag.
 func (p Place) prefix() string { return "hp:{" + p.String() + "}:" }
 
-func (p Place) log() string            { return p.prefix() + "log" }
-func (p Place) meta() string           { return p.prefix() + "meta" }
-func (p Place) commits() string        { return p.prefix() + "commits" }
-func (p Place) row(key string) string  { return p.prefix() + "row:" + key }
-func (p Place) marks(gen int64) string { return p.prefix() + "marks:" + strconv.FormatInt(gen, 10) }
-func (p Place) dirty(gen int64) string { return p.prefix() + "dirty:" + strconv.FormatInt(gen, 10) }
+// The lists of a table lie in a slot of their own: they are of all partitions.
+func listsKey(table string) string       { return "hp:{" + table + "}:lists" }
+func listKey(table, query string) string { return "hp:{" + table + "}:list:" + query }
+
+func (p Place) log() string               { return p.prefix() + "log" }
+func (p Place) meta() string              { return p.prefix() + "meta" }
+func (p Place) commits() string           { return p.prefix() + "commits" }
+func (p Place) refresh(key string) string { return p.prefix() + "refresh:" + key }
+func (p Place) row(key string) string     { return p.prefix() + "row:" + key }
+func (p Place) marks(gen int64) string    { return p.prefix() + "marks:" + strconv.FormatInt(gen, 10) }
+func (p Place) dirty(gen int64) string    { return p.prefix() + "dirty:" + strconv.FormatInt(gen, 10) }

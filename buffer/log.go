@@ -134,6 +134,7 @@ type Settlement struct {
 	Picked      time.Time
 	Copied      time.Time
 	Dead        []DeadRow
+	Lists       bool          // the table has lists, and this may change them
 	Retain      time.Duration // how long committed frames stay in the log,
 	RetainBytes int64         // and how much of them
 }
@@ -142,8 +143,12 @@ type Settlement struct {
 const forgetProducers = 24 * time.Hour
 
 // Settle tells Redis what Postgres has committed: readers and waiters hear of
-// it, index generations go, the log is trimmed. To repeat it does no harm.
+// it, index generations go, the log is trimmed. To repeat it does no harm. Lists
+// go first, so that nobody who has heard of a commit is given one from before.
 func (b *Buffer) Settle(ctx context.Context, all []Settlement) ([]Tail, error) {
+	if err := b.touchSettled(ctx, all); err != nil {
+		return nil, err
+	}
 	pipe := b.rdb.Pipeline()
 	cmds := make([]*redis.Cmd, len(all))
 	for i, s := range all {

@@ -1,13 +1,10 @@
 package buffer
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha1" //nolint:gosec // what Redis has; not for secrecy
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,88 +23,64 @@ const (
 	Miss   Source = iota // not in Redis; Lease is set when the caller may load it
 	Dirty                // from the log: accepted; Committed says whether it is in Postgres already
 	Clean                // loaded from Postgres earlier
-	Absent               // it was found earlier that Postgres has no such row
+	Absent               // Postgres was asked earlier, and had no row
 )
 
-// Found is what Redis knows about a key.
+// Found is what Redis knows about a key. Read-only: readers who ask at the same
+// time get the same one.
 type Found struct {
 	Source    Source
-	ID        table.ID      // Dirty
-	Committed bool          // Dirty: at or below the watermark
-	Op        table.Op      // Dirty
-	Accepted  time.Time     // Dirty
-	Columns   []byte        // the column list of Line, as in Table.Header
-	Line      []byte        // COPY text line
-	TTL       time.Duration // Clean, Absent: what is left; below zero when it is past its time
-	Age       time.Duration // Clean: since it was loaded
-	Lease     string        // Miss: non-empty when the caller holds the lease to load the row; Clean: to load it again
-	Held      bool          // Miss: somebody else holds it
-	Written   bool          // Miss: a direct writer is about to commit the row: nobody may store it now
-
-	value string // Clean: as it lies in Redis
+	ID        table.ID  // Dirty
+	Committed bool      // Dirty: at or below the watermark
+	Op        table.Op  // Dirty
+	Accepted  time.Time // Dirty
+	Columns   []byte    // the column list of Line, as in Table.Header
+	Line      []byte    // COPY text line
+	Stored    time.Time // Clean, Absent
+	TTL       time.Duration
+	Again     bool // Clean: the caller is to load the row again
+	// Lease is what Fill needs. Miss: non-empty when the caller holds the lease to
+	// load the row. Clean, Absent: to put something else in its place.
+	Lease   string
+	Held    bool // Miss: somebody else holds it
+	Written bool // Miss: a direct writer is about to commit, so Postgres knows; what is loaded now cannot be stored
 }
 
 // Deleted reports whether the newest row is a delete.
 func (f *Found) Deleted() bool { return f.Source == Dirty && f.Op == table.OpDelete }
 
 // Basis for a row that is to follow what was found. Not for a miss without a
-// lease.
+// lease, nor for what was read with a Want that takes more than clean rows whose
+// time has not ended.
 func (f *Found) Basis() Basis {
 	switch {
 	case f.Source == Dirty:
 		return After(f.ID)
 	case f.Source == Clean:
-		sum := sha1.Sum([]byte(f.value)) //nolint:gosec // what Redis has; not for secrecy
-		return Basis{expectClean, hex.EncodeToString(sum[:])}
+		sum := sha1.New() //nolint:gosec // what Redis has; not for secrecy
+		sum.Write(f.Columns)
+		sum.Write([]byte{'\n'})
+		sum.Write(f.Line)
+		return Basis{expectClean, hex.EncodeToString(sum.Sum(nil))}
 	}
 	return Basis{expectLease, f.Lease}
 }
 
-// Want is what a read is for.
-type Want byte
-
-// What reads can want. They are the letters of read.lua.
-const (
-	WantRow   Want = 'r' // a row to be shown: also one past its time, and that there is none
-	WantBasis Want = 'b' // what the next row is computed from
-	WantFresh Want = 'f' // what is in the log, else what is in Postgres from now on
-)
-
-// Life is how long a clean row is served: TTL, and Stale beyond that while it is
-// loaded again.
-type Life struct{ TTL, Stale time.Duration }
-
-func (l Life) ttl() int64 { return max(l.TTL.Milliseconds(), 1) }
-
-// Reading is one read of a key.
-type Reading struct {
-	Place Place
-	Key   string
-	Want  Want
-	Lease bool          // a miss hands out a lease to load the row, unless somebody else holds one
-	Ahead time.Duration // WantRow: a clean row that has less left is to be loaded again; 0: none
-
-	token string
-	found *Found
-	err   error
-	done  chan struct{}
+// Want says what a reader takes for an answer. The zero Want takes rows of the
+// log, and clean rows whose time has not ended.
+type Want struct {
+	Lease    bool          // a miss hands out a lease to load the row, unless somebody else holds one
+	Take     bool          // also one that somebody else holds: what that one loads is not stored then
+	Negative bool          // Absent will do
+	Stale    time.Duration // a clean row will do so long after its end
+	Ahead    time.Duration // who reads a clean row so long before its end is told to load it again; needs Lease
 }
 
-func (r *Reading) args(b *Buffer) []any {
-	ahead := ""
-	if r.Ahead > 0 {
-		ahead = strconv.FormatInt(r.Ahead.Milliseconds(), 10)
-	}
-	if r.Lease {
-		r.token = b.leases + strconv.FormatUint(b.leaseNo.Add(1), 36)
-	}
-	return []any{r.Place.prefix(), r.Key, r.token, b.cfg.LeaseTime.Milliseconds(), string(r.Want), ahead}
-}
-
-// Get reads the newest row of a key, to show it. With lease, a miss hands out
-// a lease to load it, unless somebody else holds one.
+// Get reads the newest row of a key. With lease, a miss hands out a lease to
+// load it, unless somebody else holds one.
 func (b *Buffer) Get(ctx context.Context, p Place, key string, lease bool) (*Found, error) {
-	return b.Read(ctx, &Reading{Place: p, Key: key, Want: WantRow, Lease: lease})
+	found, errs := b.look(ctx, []asked{{Asked{p, key}, Want{Lease: lease}}})
+	return found[0], errs[0]
 }
 
 // Asked is a key of GetMany.
@@ -116,129 +89,14 @@ type Asked struct {
 	Key   string
 }
 
-// GetMany reads keys whose next rows are to be computed, with leases, in one
-// pipeline. A key whose read failed has its error in errs.
+// GetMany is Get of many keys, with leases, in one pipeline. A key whose read
+// failed has its error in errs.
 func (b *Buffer) GetMany(ctx context.Context, keys []Asked) (found []*Found, errs []error) {
-	found, errs = make([]*Found, len(keys)), make([]error, len(keys))
-	reads := make([]*Reading, len(keys))
+	all := make([]asked, len(keys))
 	for i, k := range keys {
-		reads[i] = &Reading{Place: k.Place, Key: k.Key, Want: WantBasis, Lease: true}
+		all[i] = asked{k, Want{Lease: true}}
 	}
-	b.readAll(ctx, reads)
-	for i, r := range reads {
-		found[i], errs[i] = r.found, r.err
-	}
-	return found, errs
-}
-
-// readAll sends reads in one pipeline.
-func (b *Buffer) readAll(ctx context.Context, reads []*Reading) {
-	cmds := make([]*redis.Cmd, len(reads))
-	pipe := b.rdb.Pipeline()
-	for i, r := range reads {
-		cmds[i] = pipe.EvalSha(ctx, readScript.sha, []string{r.Place.log(), r.Place.meta(), r.Place.row(r.Key)}, r.args(b)...)
-	}
-	_, _ = pipe.Exec(ctx) // each command carries its own error
-	for i, r := range reads {
-		if err := cmds[i].Err(); err != nil && classify(err) == noScript {
-			cmds[i] = b.rdb.Eval(ctx, readScript.text, []string{r.Place.log(), r.Place.meta(), r.Place.row(r.Key)}, r.args(b)...)
-		}
-		r.found, r.err = b.found(cmds[i], r.Place, r.token)
-	}
-}
-
-func (b *Buffer) found(cmd *redis.Cmd, p Place, token string) (*Found, error) {
-	got, err := cmd.Slice()
-	if err != nil {
-		return nil, unavailable("read key partition="+p.String(), err)
-	}
-	f, err := found(got)
-	if err != nil {
-		return nil, fmt.Errorf("read key partition=%s: %w", p, err)
-	}
-	if answer(got, 0) == "L" || answer(got, 4) == "1" && f.Source == Clean {
-		f.Lease = token
-	}
-	if f.Source == Miss {
-		b.counters.Misses.Add(1)
-	} else {
-		b.counters.Hits.Add(1)
-	}
-	return f, nil
-}
-
-func found(got []any) (*Found, error) {
-	switch answer(got, 0) {
-	case "D":
-		id, err := table.ParseID(answer(got, 1))
-		head, line := answer(got, 5), answer(got, 6)
-		wm, err2 := strconv.ParseUint(answer(got, 2), 10, 64)
-		base, err3 := strconv.ParseInt(answer(got, 4), 10, 64)
-		if err != nil || err2 != nil || err3 != nil || len(head) != 8 || line == "" {
-			return nil, table.ErrCorruptFrame
-		}
-		op := table.Op(head[0])
-		if op.Changes() { // readers want the row alone
-			line = line[:strings.LastIndexByte(line, '\t')+1]
-			line = line[:max(len(line)-1, 0)] + "\n"
-		}
-		late := int64(binary.LittleEndian.Uint16([]byte(head)[2:])) * 1000
-		return &Found{
-			Source: Dirty, ID: id, Committed: id.Seq <= wm, Op: op,
-			Accepted: time.UnixMicro(base + late),
-			Columns:  []byte(answer(got, 3)), Line: []byte(line),
-		}, nil
-	case "C":
-		columns, line, ok := bytes.Cut([]byte(answer(got, 1)), []byte{'\n'})
-		if !ok {
-			return nil, table.ErrCorruptFrame
-		}
-		left, _ := got[2].(int64)
-		ttl, _ := strconv.ParseInt(answer(got, 3), 10, 64)
-		return &Found{
-			value: answer(got, 1), Source: Clean, Columns: columns, Line: line,
-			TTL: time.Duration(left) * time.Millisecond, Age: time.Duration(max(ttl-left, 0)) * time.Millisecond,
-		}, nil
-	case "N":
-		left, _ := got[1].(int64)
-		return &Found{Source: Absent, TTL: time.Duration(left) * time.Millisecond}, nil
-	case "W":
-		return &Found{Held: true}, nil
-	case "H":
-		return &Found{Held: true, Written: true}, nil
-	default:
-		return &Found{}, nil
-	}
-}
-
-// Fill stores a row that was loaded under a lease, and reports whether it was
-// taken: not if a write came in between. columns and line are as in Found.
-func (b *Buffer) Fill(ctx context.Context, p Place, key, lease string, row Row, life Life) (bool, error) {
-	value := make([]byte, 0, len(row.Columns)+len(row.Line)+1)
-	value = append(append(append(value, row.Columns...), '\n'), row.Line...)
-	return b.fill(ctx, p, key, lease, "C", value, life)
-}
-
-// FillAbsent stores that there is no row.
-func (b *Buffer) FillAbsent(ctx context.Context, p Place, key, lease string, life Life) (bool, error) {
-	return b.fill(ctx, p, key, lease, "N", nil, life)
-}
-
-// Release gives a lease back without a row.
-func (b *Buffer) Release(ctx context.Context, p Place, key, lease string) error {
-	_, err := b.fill(ctx, p, key, lease, "", nil, Life{})
-	return err
-}
-
-func (b *Buffer) fill(ctx context.Context, p Place, key, lease, kind string, value []byte, life Life) (bool, error) {
-	n, err := b.eval(ctx, fillScript, []string{p.row(key), p.meta()}, lease, kind, value, life.ttl(), life.Stale.Milliseconds()).Int()
-	if err != nil {
-		return false, unavailable("fill key partition="+p.String(), err)
-	}
-	if n == 0 && kind != "" {
-		b.counters.FillLost.Add(1)
-	}
-	return n == 1, nil
+	return b.look(ctx, all)
 }
 
 // eval runs a script, loading it when Redis does not know it. Not for append:

@@ -5,76 +5,98 @@ import (
 	"sync"
 )
 
-// Reads that come while others are on their way to Redis go together, in one
-// pipeline: most of what a read costs is the system calls of its round trip.
-// Nobody waits for company: whoever finds fewer than mostReaders on their way
-// goes at once, and takes along all that wait.
+// readLanes is how many pipelines of reads may be in flight.
+const readLanes = 2
 
-const (
-	mostReaders  = 2 // one is on its way while another is being taken apart
-	readTogether = 128
-)
+// mostReads bounds what a lane takes at a time.
+const mostReads = 512
 
-// readers is the reads that wait. Safe for concurrent use.
-type readers struct {
-	mu      sync.Mutex
-	waiting []*Reading
-	going   int
+// readQueue holds the reads that wait for a lane. A lane is no goroutine: a
+// reader who finds one free takes it, reads for all that wait, and hands it on.
+// So at low load a read goes alone and at once, and under load those that come
+// while a round trip is in flight share the next one. No answer is older than
+// the question: a read waits only for calls that are sent after it came.
+type readQueue struct {
+	mu      sync.Mutex // guards the rest; never held while talking to Redis
+	waiting []*reader
+	busy    int // lanes
 }
 
-// Read reads the newest row of a key. It may answer later than ctx allows, by
-// at most Config.CallTimeout.
-func (b *Buffer) Read(ctx context.Context, r *Reading) (*Found, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
+// reader is somebody who waits for the answer to a question.
+type reader struct {
+	asked asked
+	found *Found
+	err   error
+	turn  chan bool // false: it is answered; true: it has a lane
+}
+
+var readers = sync.Pool{New: func() any { return &reader{turn: make(chan bool, 1)} }}
+
+// Read reads the newest row of a key.
+func (b *Buffer) Read(p Place, key string, want Want) (*Found, error) {
+	r := readers.Get().(*reader) //nolint:forcetypeassert // nothing else is put there
+	r.asked = asked{Asked{p, key}, want}
+	if b.reads.enter(r) || <-r.turn {
+		b.readAll(b.reads.take(r))
+		b.reads.leave()
 	}
-	q := &b.readers
+	found, err := r.found, r.err
+	r.asked, r.found, r.err = asked{}, nil, nil
+	readers.Put(r)
+	return found, err
+}
+
+// enter gives a reader a lane, or puts it into the queue.
+func (q *readQueue) enter(r *reader) (lane bool) {
 	q.mu.Lock()
-	if q.going >= mostReaders {
-		r.done = make(chan struct{})
-		q.waiting = append(q.waiting, r)
-		q.mu.Unlock()
-		<-r.done
-		return r.found, r.err
+	defer q.mu.Unlock()
+	if q.busy < readLanes {
+		q.busy++
+		return true
 	}
-	q.going++
-	q.mu.Unlock()
-	b.readTogether([]*Reading{r})
+	q.waiting = append(q.waiting, r)
+	return false
+}
+
+// take gives the reader who has a lane, and others that wait.
+func (q *readQueue) take(r *reader) []*reader {
 	q.mu.Lock()
-	if len(q.waiting) > 0 {
-		go b.readOn() // not the caller, who has its answer
-	} else {
-		q.going--
-	}
-	q.mu.Unlock()
-	return r.found, r.err
+	defer q.mu.Unlock()
+	n := min(len(q.waiting), mostReads-1)
+	all := append(append(make([]*reader, 0, n+1), r), q.waiting[:n]...)
+	rest := copy(q.waiting, q.waiting[n:])
+	clear(q.waiting[rest:])
+	q.waiting = q.waiting[:rest]
+	return all
 }
 
-// readOn goes on for as long as reads wait.
-func (b *Buffer) readOn() {
-	q := &b.readers
-	for {
-		q.mu.Lock()
-		n := min(len(q.waiting), readTogether)
-		if n == 0 {
-			q.going--
-			q.mu.Unlock()
-			return
-		}
-		reads := append([]*Reading(nil), q.waiting[:n]...)
-		q.waiting = append(q.waiting[:0], q.waiting[n:]...)
-		q.mu.Unlock()
-		b.readTogether(reads)
+// leave hands a lane on.
+func (q *readQueue) leave() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
+		q.busy--
+		return
 	}
+	next := q.waiting[0]
+	rest := copy(q.waiting, q.waiting[1:])
+	q.waiting[rest] = nil
+	q.waiting = q.waiting[:rest]
+	next.turn <- true
 }
 
-func (b *Buffer) readTogether(reads []*Reading) {
-	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.CallTimeout)
+// readAll answers readers. The first of them has the lane.
+func (b *Buffer) readAll(all []*reader) {
+	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.CallTimeout) // of many requests: none may end it
 	defer cancel()
-	b.readAll(ctx, reads)
-	for _, r := range reads {
-		if r.done != nil {
-			close(r.done)
+	questions := make([]asked, len(all))
+	for i, r := range all {
+		questions[i] = r.asked
+	}
+	found, errs := b.look(ctx, questions)
+	for i, r := range all {
+		if r.found, r.err = found[i], errs[i]; i > 0 {
+			r.turn <- false
 		}
 	}
 }

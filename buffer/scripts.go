@@ -43,6 +43,18 @@ var holdText string
 //go:embed scripts/release.lua
 var releaseText string
 
+//go:embed scripts/list.lua
+var listText string
+
+//go:embed scripts/keep.lua
+var keepText string
+
+//go:embed scripts/outdate.lua
+var outdateText string
+
+//go:embed scripts/put.lua
+var putText string
+
 // Read-only after start.
 var (
 	appendScript  = newScript(appendText)
@@ -53,6 +65,10 @@ var (
 	claimScript   = newScript(claimText)
 	holdScript    = newScript(holdText)
 	releaseScript = newScript(releaseText)
+	outdateScript = newScript(outdateText)
+	putScript     = newScript(putText)
+	listScript    = newScript(listText)
+	keepScript    = newScript(keepText)
 )
 
 // loadScripts puts the scripts into the cache of every master. The append

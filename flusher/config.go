@@ -13,6 +13,9 @@ type Table struct {
 	TargetLag   time.Duration // batches are sized so that flushing one takes at most half of it
 	Retain      time.Duration // committed frames stay in the log for so long,
 	RetainBytes int64         // at most so many bytes of them per partition
+
+	DatabaseWins bool // see Batch
+	Lists        bool // lists of it are cached, and go with each flush
 }
 
 // Config of a Flusher. The zero value of a field means its default.

@@ -34,6 +34,9 @@ type Batch struct {
 	Table      string
 	Partitions []int
 	Load       Load
+	// DatabaseWins sets operations aside whose rows somebody else changed in
+	// Postgres while they waited.
+	DatabaseWins bool
 	// Orphan is asked, once, when a row refers to a row of another table that
 	// is not there: nil makes such rows dead letters, an error ends the Flush.
 	Orphan func(ctx context.Context, parent string) error

@@ -224,6 +224,30 @@ func TestSettlesWhatWasFoundCommitted(t *testing.T) {
 	require.Equal(t, []buffer.DeadRow{dead}, w.said[0].Dead, "readers must not be given it any more")
 }
 
+// Lists go with each settlement that moves a watermark, whoever committed it.
+func TestSettlesDropLists(t *testing.T) {
+	t.Parallel()
+	for _, lists := range []bool{true, false} {
+		w := newWorld()
+		w.add(0, 5)
+		w.watermark[place(0)] = table.ID{Epoch: 1, Seq: 5} // by a worker that died
+		w.add(1, 3)
+		f, err := New(Config{Workers: 1, Sweep: time.Hour}, w, w, nil, w, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		f.Set(Table{Name: "t", Partitions: 2, Linger: time.Millisecond, TargetLag: time.Second, Lists: lists})
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		require.NoError(t, f.Run(ctx)) // the drain
+		require.EqualValues(t, 3, w.seq(1))
+		require.NotEmpty(t, w.said)
+		for _, s := range w.said {
+			require.Equal(t, lists, s.Lists, s.Place)
+		}
+		require.NoError(t, f.tidyAll(context.Background()))
+		require.False(t, w.said[len(w.said)-1].Lists, "nothing was committed")
+	}
+}
+
 func TestDrainsOnStop(t *testing.T) {
 	t.Parallel()
 	w := newWorld()

@@ -80,7 +80,7 @@ func (w *worker) flush(ctx context.Context, j *job, r *result) error {
 		return parts, err
 	}
 	report, err := w.f.store.Flush(ctx, Batch{
-		Table: j.table.Name, Partitions: todo, Load: load,
+		Table: j.table.Name, Partitions: todo, Load: load, DatabaseWins: j.table.DatabaseWins,
 		Orphan: func(ctx context.Context, parent string) error { return w.f.orphan(ctx, j, parent) },
 	})
 	if err != nil {
@@ -135,6 +135,7 @@ func (w *worker) settle(ctx context.Context, j *job, r *result, report *Report, 
 		s := buffer.Settlement{
 			Place: p.Place, Watermark: p.Last(), Picked: picked, Copied: report.Copied, Committed: report.Committed,
 			Dead: dead, Retain: j.table.Retain, RetainBytes: j.table.RetainBytes,
+			Lists: j.table.Lists && stands[p.Place].Settled < p.Last().Seq,
 		}
 		if n := len(p.Frames); n > 0 {
 			s.Bytes = p.Frames[n-1].Bytes

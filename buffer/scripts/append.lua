@@ -14,7 +14,7 @@
 --         a  the key must be absent from the buffer
 --         i  the newest row of the key must be this one: its id
 --         l  no write since the lease was given out: its token
---         c  no write since the clean row was read: its SHA-1
+--         c  no write since the clean row was read: its SHA-1, without its head
 --       capital letters are those of deletes
 -- gives {'K', epoch, first seq, '1' when it was a repeat}
 --       {'R', i, mark, …}       rows (from 0) whose mark is there already: done before

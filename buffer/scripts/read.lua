@@ -1,68 +1,108 @@
--- read: the newest row of a key.
+-- read: the newest rows of some keys of one partition, each key once.
 --
--- KEYS  1 log, 2 meta, 3 row:<key>      dirty:<g> share their hash tag
--- ARGV  1 prefix  2 key  3 lease token, '' for none  4 lease, ms
---       5 what is wanted: r a row, to be shown; b a basis for the next row: what
---         is known to be missing, and what is past its time, is a miss then;
---         f what is in the log, else a lease whatever lies here
---       6 r: a clean row that has less than so many ms left is to be loaded again, '' never
--- gives {'D', id, watermark seq, c, t, head, line}   from the log: dirty, or committed and not trimmed yet
---       {'C', value, ms left, ms to live, '1' when the caller is to load it again under its token}
---       {'N', ms left}  it is known that there is no row
---       {'L'}  a miss, and the caller holds the lease to load it
---       {'W'}  a miss, and somebody else holds it
---       {'H'}  a miss, and a direct writer has a marker there: load it, and do not store it
---       {'M'}  a miss, and no lease was asked for
+-- KEYS  1 log, 2 meta           dirty:<g>, row:<key> and refresh:<key> share their hash tag
+-- ARGV  1 prefix  2 now, ms  3 lease, ms  4 how long a clean row is good after its end, ms
+--       5 a clean row is to be loaded again so long before its end, ms
+--       6 n: that there is no row may be remembered
+--         t: the lease is taken from whoever holds it
+--       then for each key: key, lease token ('' for none)
+-- gives for each key, one after the other:
+--       'D', id, watermark seq, c, t, head, line   from the log: dirty, or committed and not trimmed yet
+--       'C', value, '1' or ''     a clean row; 1: the caller is to load it again
+--       'N', value                it is remembered that there is no row
+--       'L', epoch                a miss, and the caller holds the lease to load it
+--       'H'                       a miss, and somebody else holds it
+--       'W'                       a direct writer is about to commit: Postgres knows, and nobody may fill
+--       'M'                       a miss, and no lease was asked for
+--       and at the end '1' when the index is empty, else ''
 --
--- An index entry whose frame was trimmed was committed long ago: a miss. A
+-- The index comes first: while it knows the key, what lies under row:<key> may
+-- be older. An entry whose frame was trimmed was committed long ago: a miss. A
 -- clean row of an older epoch may be older than Postgres: a miss.
-local m = redis.call('HMGET', KEYS[2], 'gen', 'glo', 'wm', 'epoch')
+local log, meta, prefix = KEYS[1], KEYS[2], ARGV[1]
+local now, stale, ahead = tonumber(ARGV[2]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local n = (#ARGV - 6) / 2
+local m = redis.call('HMGET', meta, 'gen', 'glo', 'wm', 'epoch', 'gn')
 local gen, glo = tonumber(m[1] or '1'), tonumber(m[2] or '1')
+local epoch = m[4] or ''
+local out, o = {}, 0
+
+-- dirty puts the row with this id, and reports whether its frame is there.
+local function dirty(id)
+  id = string.match(id, '^[%d%-]+') -- without the mark of a delete
+  local entry = redis.call('XRANGE', log, id, '+', 'COUNT', 1)[1]
+  if not entry then return false end
+  local f = {}
+  for i = 1, #entry[2], 2 do f[entry[2][i]] = entry[2][i + 1] end
+  local e, seq = string.match(id, '^(%d+)%-(%d+)$')
+  local le, last = string.match(entry[1], '^(%d+)%-(%d+)$')
+  local i = #f.h / 8 - (tonumber(last) - tonumber(seq)) -- row of the frame, from 1
+  if e ~= le or i < 1 then return false end
+  local from = 0
+  if i > 1 then from = struct.unpack('<I4', f.h, (i - 2) * 8 + 5) end
+  local to = struct.unpack('<I4', f.h, (i - 1) * 8 + 5)
+  out[o + 1], out[o + 2], out[o + 3], out[o + 4], out[o + 5] = 'D', id, m[3] or '0', f.c, f.t
+  out[o + 6], out[o + 7] = string.sub(f.h, (i - 1) * 8 + 1, i * 8), string.sub(f.d, from + 1, to)
+  o = o + 7
+  return true
+end
+
+local ids = {}
+local empty = gen == glo and m[5] == '0'
 for g = gen, glo, -1 do
-  local id = redis.call('HGET', ARGV[1] .. 'dirty:' .. g, ARGV[2])
-  if id then
-    id = string.match(id, '^[%d%-]+') -- without the mark of a delete
-    local entry = redis.call('XRANGE', KEYS[1], id, '+', 'COUNT', 1)[1]
-    if entry then
-      local f = {}
-      for i = 1, #entry[2], 2 do f[entry[2][i]] = entry[2][i + 1] end
-      local e, seq = string.match(id, '^(%d+)%-(%d+)$')
-      local le, last = string.match(entry[1], '^(%d+)%-(%d+)$')
-      local i = #f.h / 8 - (tonumber(last) - tonumber(seq)) -- row of the frame, from 1
-      if e == le and i >= 1 then
-        local from = 0
-        if i > 1 then from = struct.unpack('<I4', f.h, (i - 2) * 8 + 5) end
-        local to = struct.unpack('<I4', f.h, (i - 1) * 8 + 5)
-        return {'D', id, m[3] or '0', f.c, f.t,
-          string.sub(f.h, (i - 1) * 8 + 1, i * 8), string.sub(f.d, from + 1, to)}
-      end
+  if not empty then
+    local want, at = {}, {}
+    for i = 1, n do
+      if not ids[i] then want[#want + 1], at[#at + 1] = ARGV[5 + 2 * i], i end
     end
-    break
+    if #want > 0 then
+      local got = redis.call('HMGET', prefix .. 'dirty:' .. g, unpack(want))
+      for j = 1, #want do ids[at[j]] = got[j] or nil end
+    end
   end
 end
 
--- The head of a clean row: C or N, epoch, ms to live, ms to be served beyond
--- that while it is loaded again, and the token of whoever loads it.
-local row = redis.call('GET', KEYS[3])
-if row and ARGV[5] ~= 'f' then
-  local kind, epoch, ttl, stale, token, at = string.match(row, '^([CN])(%d*) (%d+) (%d+) ?([^\n]*)\n()')
-  if kind and epoch == (m[4] or '') then
-    local pttl = redis.call('PTTL', KEYS[3])
-    local left = pttl - tonumber(stale)
-    if ARGV[5] == 'r' or kind == 'C' and left > 0 then
-      if kind == 'N' then return {'N', left} end
-      local again = '0'
-      if token == '' and ARGV[3] ~= '' and ARGV[5] == 'r' and (left <= 0 or ARGV[6] ~= '' and left < tonumber(ARGV[6])) then
-        redis.call('SET', KEYS[3], 'C' .. epoch .. ' ' .. ttl .. ' ' .. stale .. ' ' .. ARGV[3] .. string.sub(row, at - 1), 'PX', pttl)
-        again = '1'
+local names = {}
+for i = 1, n do names[i] = prefix .. 'row:' .. ARGV[5 + 2 * i] end
+local values = redis.call('MGET', unpack(names))
+
+for i = 1, n do
+  local v, token = values[i], ARGV[6 + 2 * i]
+  if not (ids[i] and dirty(ids[i])) then
+    local kind = v and string.sub(v, 1, 1)
+    local done = false
+    if kind == 'C' or kind == 'N' and string.find(ARGV[6], 'n', 1, true) then
+      local e, ends = string.match(v, '^.(%d*) %d+ (%d+) ')
+      local left = e == epoch and tonumber(ends) - now
+      if left and kind == 'N' and left > 0 then
+        out[o + 1], out[o + 2] = 'N', v
+        o, done = o + 2, true
+      elseif left and kind == 'C' and left > -stale then
+        local again = ''
+        if token ~= '' and left <= ahead and
+          redis.call('SET', prefix .. 'refresh:' .. ARGV[5 + 2 * i], token, 'NX', 'PX', ARGV[3]) then
+          again = '1'
+        end
+        out[o + 1], out[o + 2], out[o + 3] = 'C', v, again
+        o, done = o + 3, true
       end
-      return {'C', string.sub(row, at), left, ttl, again}
+    end
+    if done then
+    elseif kind == 'W' then
+      out[o + 1] = 'W'
+      o = o + 1
+    elseif token == '' then
+      out[o + 1] = 'M'
+      o = o + 1
+    elseif kind == 'L' and not string.find(ARGV[6], 't', 1, true) then
+      out[o + 1] = 'H'
+      o = o + 1
+    else
+      redis.call('SET', names[i], 'L' .. token .. '.' .. epoch, 'PX', ARGV[3])
+      out[o + 1], out[o + 2] = 'L', epoch
+      o = o + 2
     end
   end
 end
-local kind = row and string.sub(row, 1, 1)
-if kind == 'W' then return {'H'} end
-if ARGV[3] == '' then return {'M'} end
-if kind == 'L' and ARGV[5] ~= 'f' then return {'W'} end
-redis.call('SET', KEYS[3], 'L' .. ARGV[3], 'PX', ARGV[4])
-return {'L'}
+out[o + 1] = empty and '1' or ''
+return out

@@ -2,7 +2,7 @@
 -- still are. A later writer's marker stays: it says what comes then.
 --
 -- KEYS  1 meta           row:<key> shares its hash tag
--- ARGV  1 prefix  2 token  3 ms to live  4 ms to be served beyond that  then for each key: key, value ('' for none)
+-- ARGV  1 prefix  2 token  3 ms to live  4 the rest of a clean row's head  then for each key: key, value ('' for none)
 -- gives how many rows were put
 local epoch = redis.call('HGET', KEYS[1], 'epoch') or ''
 local put = 0
@@ -12,8 +12,7 @@ for i = 5, #ARGV, 2 do
     if ARGV[i + 1] == '' then
       redis.call('DEL', row)
     else
-      redis.call('SET', row, 'C' .. epoch .. ' ' .. ARGV[3] .. ' ' .. ARGV[4] .. '\n' .. ARGV[i + 1],
-        'PX', tonumber(ARGV[3]) + tonumber(ARGV[4]))
+      redis.call('SET', row, 'C' .. epoch .. ARGV[4] .. ARGV[i + 1], 'PX', ARGV[3])
       put = put + 1
     end
   end

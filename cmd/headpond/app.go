@@ -43,6 +43,7 @@ type settings struct {
 	log         *slog.Logger
 	local       func() any             // the local stack's part of the status
 	ready       func(api string) error // called once, when the catalog was read; api is the address served, if any
+	installs    bool                   // triggers of watched tables: the database is a private one
 }
 
 // app is one process: it introduces the rooms to each other.
@@ -58,6 +59,9 @@ type app struct {
 	telemetry *telemetry
 	tables    *tables
 	edge      *edge
+	watches   *watches
+	watcher   *postgres.Watcher
+	external  *postgres.ExternalCounts
 	addr      string // where HTTP is served, if it is
 }
 
@@ -77,7 +81,7 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 	}
 	workers := or(s.config.Flusher.Workers, flusher.DefaultWorkers)
 	if a.flushPool, err = postgres.NewPool(ctx, s.databaseURL, postgres.PoolOptions{
-		MaxConns: int32(workers) + 2, ApplicationName: "headpond flusher", //nolint:gosec // at most 64
+		MaxConns: int32(workers) + 3, ApplicationName: "headpond flusher", //nolint:gosec // at most 64
 	}); err != nil {
 		return nil, usage(err)
 	}
@@ -94,10 +98,11 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 		return nil, err
 	}
 	a.tables = newTables(a)
+	a.watches = newWatches(a)
 	a.edge = newEdge(a.pool, a.writePool)
 	l := s.config.Limits
 	a.server, err = api.New(api.Limits{Body: int64(l.Body), Rows: l.Rows, Wait: l.Wait}, api.Deps{
-		Buffer: a.buffer, Edge: a.edge, Ledger: watermarks, Metrics: a.telemetry.handler, Local: s.local, Log: s.log,
+		Buffer: a.buffer, Edge: a.edge, Ledger: watermarks, Metrics: a.telemetry.handler, Local: s.local, Warnings: a.watches.warnings, Log: s.log,
 	})
 	if err != nil {
 		return nil, err
@@ -108,10 +113,13 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.watcher = postgres.NewWatcher(a.flushPool, a.buffer, a.watches.tables, store.External(), s.log)
+	a.external = store.External()
 	return a, a.telemetry.observe(a)
 }
 
 func (a *app) close() {
+	a.server.Close()
 	a.edge.close()
 	a.pool.Close()
 	a.flushPool.Close()
@@ -158,6 +166,7 @@ func (a *app) run(ctx context.Context) error {
 	if a.role.flusher() {
 		g.Go(func() error { defer close(flushed); return a.flusher.Run(flushing) })
 		g.Go(func() error { return a.reportFlusher(flushing) })
+		g.Go(func() error { return a.watcher.Run(flushing) })
 	} else {
 		close(flushed)
 	}

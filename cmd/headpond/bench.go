@@ -22,13 +22,14 @@ func benchCommand() *cli.Command {
 			&cli.BoolFlag{Name: "quick", Usage: "a short run of under a minute: good for a look, not for figures to quote"},
 			&cli.StringFlag{Name: "only", Usage: "measure these `SECTIONS` alone, for example a,d,e"},
 			&cli.StringFlag{Name: "out", Usage: "write the figures as JSON to `FILE`"},
-			&cli.StringFlag{Name: "cpuprofile", Usage: "write CPU profiles of the last round to `FILE`.d64, .e_none, .e_index, .g, .k, .l and .m64"},
+			&cli.StringFlag{Name: "cpuprofile", Usage: "write CPU profiles of the last round to `FILE`.d64, .e_none, .e_index, .g, .k, .l, .m64 and .n64"},
 		),
-		Action: runBench,
+		Action:   runBench,
+		Commands: []*cli.Command{benchCacheCommand()},
 	}
 }
 
-const allSections = "a,b,c,d,e,f,g,h,i,j,k,l,m"
+const allSections = "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p"
 
 // bench is one run of the command.
 type bench struct {

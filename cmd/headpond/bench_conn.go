@@ -31,38 +31,60 @@ var (
 	contentLength = []byte("\r\nContent-Length: ") // as net/http writes it
 )
 
-// post sends a request and reads its answer. An answer that is not 202 (or 201)
-// is an error that shows the body.
+// post sends a request and reads its answer. An answer that is not 200, 201 or
+// 202 is an error that shows the body.
 func (c *benchConn) post(request []byte) error {
+	a, err := c.exchange(request)
+	if err != nil {
+		return err
+	}
+	if a.status < 200 || a.status > 202 {
+		return fmt.Errorf("the server answered %d: %s", a.status, a.body)
+	}
+	return nil
+}
+
+// benchHTTP is an answer, good until the next exchange.
+type benchHTTP struct {
+	status     int
+	head, body []byte
+}
+
+// exchange sends a request and reads its answer.
+func (c *benchConn) exchange(request []byte) (a benchHTTP, err error) {
 	if _, err := c.Write(request); err != nil {
-		return fmt.Errorf("send: %w", err)
+		return a, fmt.Errorf("send: %w", err)
 	}
 	have, end := 0, -1
 	for end < 0 {
 		n, err := c.Read(c.buf[have:])
 		if err != nil {
-			return fmt.Errorf("read answer: %w", err)
+			return a, fmt.Errorf("read answer: %w", err)
 		}
 		have += n
 		end = bytes.Index(c.buf[:have], headEnd)
 		if end < 0 && have == len(c.buf) {
-			return fmt.Errorf("read answer: the head is longer than %d bytes", len(c.buf))
+			return a, fmt.Errorf("read answer: the head is longer than %d bytes", len(c.buf))
 		}
 	}
-	body, err := c.body(c.buf[:end], have)
+	if a.body, err = c.body(c.buf[:end], have); err != nil {
+		return a, err
+	}
+	a.head = c.buf[:end]
+	a.status, err = strconv.Atoi(string(a.head[9:12]))
 	if err != nil {
-		return err
+		return a, fmt.Errorf("read answer: %w", err)
 	}
-	if status := c.buf[9:12]; string(status) != "202" && string(status) != "201" {
-		return fmt.Errorf("the server answered %s: %s", status, body)
-	}
-	return nil
+	return a, nil
 }
 
 // body reads the rest of an answer, of which have bytes are there.
 func (c *benchConn) body(head []byte, have int) ([]byte, error) {
 	at := bytes.Index(head, contentLength)
 	start := len(head) + len(headEnd)
+	if len(head) >= 12 && string(head[9:12]) == "204" {
+		return nil, nil
+	}
 	if len(head) < 12 || at < 0 {
 		return nil, fmt.Errorf("read answer: no Content-Length: %s", c.buf[:have])
 	}

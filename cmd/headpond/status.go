@@ -67,6 +67,10 @@ type tableView struct {
 		In  float64 `json:"in_rows_per_s"`
 		Out float64 `json:"out_rows_per_s"`
 	} `json:"rates"`
+	Cache *struct {
+		HitRate   *float64 `json:"hit_rate"`
+		Effective *float64 `json:"effective_latency_ms"`
+	} `json:"cache"`
 }
 
 func showStatus(ctx context.Context, c *cli.Command) error {
@@ -132,13 +136,21 @@ func printStatus(w io.Writer, v *statusView) error {
 		l.Accepted, l.Committed, l.Pending, l.Dead, l.Coalesced, l.Lost)
 	_, _ = fmt.Fprintf(w, "durability of an answer: %s; flush workers: %d\n\n", v.Level, len(v.Workers))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(t, "table\tbacklog\toldest\tlag p50\tlag p99\tin/s\tout/s\tcommitted\tdead\t")
+	_, _ = fmt.Fprintln(t, "table\tbacklog\toldest\tlag p50\tlag p99\tin/s\tout/s\tcommitted\tdead\thits\tread\t")
 	for _, name := range slices.Sorted(maps.Keys(v.Tables)) {
 		x := v.Tables[name]
-		_, _ = fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%.0f\t%.0f\t%d\t%d\t\n", name, x.Ledger.Pending, ms(float64(x.Oldest)),
-			lagText(x.Lag.P50), lagText(x.Lag.P99), x.Rates.In, x.Rates.Out, x.Ledger.Committed, x.Ledger.Dead)
+		_, _ = fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%.0f\t%.0f\t%d\t%d\t%s\t\n", name, x.Ledger.Pending, ms(float64(x.Oldest)),
+			lagText(x.Lag.P50), lagText(x.Lag.P99), x.Rates.In, x.Rates.Out, x.Ledger.Committed, x.Ledger.Dead, x.reads())
 	}
 	return t.Flush()
+}
+
+// reads is the hit rate and the effective latency, when there were reads.
+func (x *tableView) reads() string {
+	if x.Cache == nil || x.Cache.HitRate == nil || x.Cache.Effective == nil {
+		return "-\t-"
+	}
+	return fmt.Sprintf("%.1f %%\t%.2f ms", 100**x.Cache.HitRate, *x.Cache.Effective)
 }
 
 func ms(v float64) string {

@@ -58,6 +58,7 @@ func (t *tables) watch(ctx context.Context) error {
 		complained = err != nil
 		t.checkDrained(ctx)
 		t.forgetMarks(ctx)
+		t.a.watches.check(ctx)
 		pause(ctx, catalogEvery)
 	}
 }
@@ -96,6 +97,7 @@ func (t *tables) refresh(ctx context.Context) error {
 	first := t.version == ""
 	t.current.Store(&read)
 	t.publish(read)
+	t.a.watches.publish(read)
 	t.flush(written)
 	t.version = version
 	if first {
@@ -232,7 +234,8 @@ func (t *tables) flush(written map[string]bool) {
 		c := t.a.config.table(name)
 		t.a.flusher.Set(flusher.Table{
 			Name: name, Partitions: c.Partitions, Linger: c.Linger, TargetLag: c.TargetLag,
-			Retain: c.Retain, RetainBytes: int64(c.RetainBytes) / int64(c.Partitions),
+			Retain: c.Retain, RetainBytes: int64(c.RetainBytes) / int64(c.Partitions), DatabaseWins: c.OnExternal == databaseWins,
+			Lists: *c.ListTTL > 0,
 		})
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/headpond/headpond/api"
 )
 
 // telemetry is the metrics of this process: OpenTelemetry instruments, read by
@@ -63,6 +65,7 @@ func (t *telemetry) observe(a *app) error {
 	o.counter("headpond_fills_refused", "Loaded rows that were not stored, because a write came in between.", "{row}", c.FillLost.Load)
 	if a.role.api() {
 		o.ledger(a)
+		o.cache(a)
 	}
 	if a.role.flusher() {
 		o.flusher(a)
@@ -127,6 +130,42 @@ func (o *observer) ledger(a *app) {
 	o.keep(err)
 }
 
+// cache shows what reads came to, in this process.
+func (o *observer) cache(a *app) {
+	type shown struct {
+		in metric.Float64ObservableCounter
+		of func(*api.CacheStats) float64
+	}
+	var all []shown
+	add := func(name, help, unit string, of func(*api.CacheStats) float64) {
+		all = append(all, shown{o.total(name, help, unit), of})
+	}
+	add("headpond_cache_hits", "Reads by key that were answered from Redis.", "{read}", func(c *api.CacheStats) float64 { return float64(c.Hits) })
+	add("headpond_cache_misses", "Reads by key that were not.", "{read}", func(c *api.CacheStats) float64 { return float64(c.Misses) })
+	add("headpond_cache_hit_seconds", "Time of the hits.", "s", func(c *api.CacheStats) float64 { return c.HitSeconds })
+	add("headpond_cache_miss_seconds", "Time of the misses.", "s", func(c *api.CacheStats) float64 { return c.MissSeconds })
+	add("headpond_cache_stale", "Hits of rows past their time.", "{read}", func(c *api.CacheStats) float64 { return float64(c.Stale) })
+	add("headpond_cache_bypassed", "Misses because Redis could not be asked.", "{read}", func(c *api.CacheStats) float64 { return float64(c.Bypassed) })
+	add("headpond_cache_refreshes", "Rows that were loaded again before or after their end.", "{row}", func(c *api.CacheStats) float64 { return float64(c.Refreshed) })
+	add("headpond_cache_invalidated", "Rows that left the cache because somebody asked for it.", "{row}", func(c *api.CacheStats) float64 { return float64(c.Invalidated) })
+	add("headpond_list_hits", "Lists that were answered from Redis.", "{read}", func(c *api.CacheStats) float64 { return float64(c.ListHits) })
+	add("headpond_list_misses", "Lists that were not.", "{read}", func(c *api.CacheStats) float64 { return float64(c.ListMisses) })
+	instruments := make([]metric.Observable, len(all))
+	for i := range all {
+		instruments[i] = all[i].in
+	}
+	_, err := o.meter.RegisterCallback(func(_ context.Context, r metric.Observer) error {
+		for _, c := range a.server.CacheStats() {
+			at := metric.WithAttributes(attribute.String("table", c.Table))
+			for _, s := range all {
+				r.ObserveFloat64(s.in, s.of(&c), at)
+			}
+		}
+		return nil
+	}, instruments...)
+	o.keep(err)
+}
+
 // flusher shows the flushes of this process.
 func (o *observer) flusher(a *app) {
 	batches := o.total("headpond_flush_batches", "Batches committed by this process.", "{batch}")
@@ -135,7 +174,10 @@ func (o *observer) flusher(a *app) {
 	failures := o.total("headpond_flush_failures", "Batches that were not committed and are tried again.", "{batch}")
 	dead := o.total("headpond_flush_dead_lettered_rows", "Rows that this process put into the dead letters.", "{row}")
 	halted := o.gauge("headpond_table_halted", "1 while a table waits for its schema to be mended.", "")
+	changes := o.total("headpond_external_changes", "Rows that others changed in Postgres and that left the cache; a whole table counts once.", "{row}")
+	conflicts := o.total("headpond_external_conflicts", "Of those, rows that had a change waiting (buffer-wins), and changes that were set aside for it (database-wins).", "{row}")
 	_, err := o.meter.RegisterCallback(func(_ context.Context, r metric.Observer) error {
+		o.external(a, r, changes, conflicts)
 		for name, s := range a.flusher.Stats().Tables {
 			at := metric.WithAttributes(attribute.String("table", name))
 			r.ObserveFloat64(batches, float64(s.Batches), at)
@@ -150,8 +192,18 @@ func (o *observer) flusher(a *app) {
 			r.ObserveFloat64(halted, h, at)
 		}
 		return nil
-	}, batches, rows, coalesced, failures, dead, halted)
+	}, batches, rows, coalesced, failures, dead, halted, changes, conflicts)
 	o.keep(err)
+}
+
+// external shows what others changed, as the watcher of this process found it.
+func (o *observer) external(a *app, r metric.Observer, changes, conflicts metric.Float64Observable) {
+	found := a.external.Changes()
+	for name := range a.watches.tables() {
+		policy, at := a.config.table(name).OnExternal, attribute.String("table", name)
+		r.ObserveFloat64(changes, float64(found[name]), metric.WithAttributes(at))
+		r.ObserveFloat64(conflicts, float64(a.external.Conflicts(name, policy)), metric.WithAttributes(at, attribute.String("policy", policy)))
+	}
 }
 
 // lagBounds are the histogram's buckets, in seconds: from a commit that

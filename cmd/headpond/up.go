@@ -78,6 +78,7 @@ func runUp(ctx context.Context, c *cli.Command) error {
 		g.Go(func() error { return st.flusher.Supervise(keeping) })
 	}
 	s.local = st.status
+	s.installs = st.postgres != nil
 	s.ready = func(api string) error { return st.announce(c, &s, api) }
 	a, err := newApp(ctx, s)
 	if err != nil {

@@ -20,14 +20,19 @@ import (
 // Store writes batches. Safe for concurrent use: each Flush has a connection
 // and a transaction of its own.
 type Store struct {
-	pool   *pgxpool.Pool
-	lookup func(name string) *table.Table
+	pool     *pgxpool.Pool
+	lookup   func(name string) *table.Table
+	external ExternalCounts
 }
 
 // NewStore on a pool. lookup gives a table as the catalog knows it now, or nil.
 func NewStore(pool *pgxpool.Pool, lookup func(name string) *table.Table) *Store {
 	return &Store{pool: pool, lookup: lookup}
 }
+
+// External is what is counted of others' changes, by Flush and by whoever is
+// given it.
+func (s *Store) External() *ExternalCounts { return &s.external }
 
 // A flush is cut off after flushTimeout, so that a server that hangs does not
 // hold a worker for ever. The server's own limits are tighter and come first.
@@ -36,13 +41,16 @@ const flushTimeout = 2 * time.Minute
 // settings of the transaction. synchronous_commit: the log is trimmed after
 // COMMIT, so a commit must be worth it whatever the role's default is. The
 // timeouts bound how long a watermark can stay locked. Deferred constraints
-// are checked at once, so that their errors can be pinned on a row.
+// are checked at once, so that their errors can be pinned on a row. headpond.own
+// is for the triggers of watched tables: what this transaction changes need not
+// leave the cache.
 const settings = `
 	select set_config('synchronous_commit', case current_setting('synchronous_commit')
 			when 'remote_apply' then 'remote_apply' else 'on' end, true),
 		set_config('lock_timeout', '5s', true),
 		set_config('statement_timeout', '60s', true),
-		set_config('idle_in_transaction_session_timeout', '30s', true)`
+		set_config('idle_in_transaction_session_timeout', '30s', true),
+		set_config('headpond.own', 'on', true)`
 
 // claim locks the watermarks that nobody else holds. SKIP LOCKED is what lets
 // any number of workers in any number of processes share the work; the lock
@@ -62,6 +70,9 @@ func (s *Store) Flush(ctx context.Context, job flusher.Batch) (*flusher.Report, 
 	}
 	defer conn.Release()
 	report, err := s.flush(ctx, conn.Conn(), job)
+	for try := 1; errors.Is(err, errChangedMeanwhile) && try < 5; try++ {
+		report, err = s.flush(ctx, conn.Conn(), job)
+	}
 	return report, flushError(job.Table, err)
 }
 
@@ -86,7 +97,8 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 	if err := b.adapt(report.Parts); err != nil {
 		return nil, err
 	}
-	if err := b.write(ctx); err != nil {
+	yielded, err := b.writeUnlessChanged(ctx, tx, job.DatabaseWins)
+	if err != nil {
 		return nil, err
 	}
 	report.Copied = time.Now()
@@ -103,6 +115,9 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 		return nil, fmt.Errorf("commit: %w", err)
 	}
 	report.Committed = time.Now()
+	if yielded > 0 {
+		s.external.add(nil, map[conflictOf]int64{{job.Table, databaseWins}: int64(yielded)})
+	}
 	return report, nil
 }
 

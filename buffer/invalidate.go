@@ -1,0 +1,187 @@
+package buffer
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Invalidated is what an invalidation came to so far.
+type Invalidated struct {
+	Gone    int64 // keys whose rows are not cached any more
+	Kept    int64 // keys with a row that is not committed: that stays
+	Scanned int64 // keys that were looked at
+}
+
+// Invalidate lets go of one key.
+func (b *Buffer) Invalidate(ctx context.Context, p Place, key string) (Invalidated, error) {
+	gone, kept, err := b.outdate(ctx, map[Place][]string{p: {key}}, nil)
+	return Invalidated{Gone: gone, Kept: int64(len(kept)), Scanned: 1}, err
+}
+
+// walkStep is how many keys Redis looks at in one step of a walk, some tenths of a
+// millisecond. Between two steps the walk rests as long as the step took: so
+// readers find Redis free at least half of the time.
+const walkStep = 200
+
+// InvalidateMatching lets go of the keys of these tables that a pattern of Redis
+// matches (KEYS, in its documentation). It walks over each node once, and over
+// the indexes, in small steps, and tells progress after each; an error of progress
+// ends it. Rows that are cached meanwhile may stay: they are new.
+func (b *Buffer) InvalidateMatching(ctx context.Context, tables []*Target, pattern string, progress func(Invalidated) error) (Invalidated, error) {
+	w := &walk{b: b, tables: make(map[string]*Target, len(tables)), pattern: pattern, progress: progress}
+	for _, t := range tables {
+		w.tables[t.Table] = t
+	}
+	if err := b.eachNode(ctx, w.rows); err != nil {
+		return w.sum, err
+	}
+	for _, t := range tables {
+		for i := range t.Partitions {
+			if err := w.index(ctx, Place{t.Table, i}); err != nil {
+				return w.sum, err
+			}
+		}
+	}
+	return w.sum, nil
+}
+
+type walk struct {
+	b        *Buffer
+	tables   map[string]*Target
+	pattern  string
+	progress func(Invalidated) error
+	sum      Invalidated
+	kept     map[Place]map[string]bool // a key may be in more than one generation
+}
+
+// rows walks over the clean rows of a node.
+func (w *walk) rows(ctx context.Context, c redis.Cmdable) error {
+	match := "hp:{*}:row:" + w.pattern
+	if len(w.tables) == 1 {
+		for name := range w.tables {
+			match = "hp:{" + globs.Replace(name) + ".*}:row:" + w.pattern
+		}
+	}
+	for cursor := uint64(0); ; {
+		began := time.Now()
+		names, next, err := c.Scan(ctx, cursor, match, walkStep).Result()
+		if err != nil {
+			return unavailable("scan rows", err)
+		}
+		keys := make(map[Place][]string)
+		for _, name := range names {
+			if p, key, ok := w.rowOf(name); ok {
+				keys[p] = append(keys[p], key)
+			}
+		}
+		w.sum.Scanned += walkStep
+		if err := w.drop(ctx, keys); err != nil {
+			return err
+		}
+		if cursor = next; cursor == 0 {
+			return nil
+		}
+		rest(ctx, began)
+	}
+}
+
+// rowOf reads the name of a clean row of one of the tables.
+func (w *walk) rowOf(name string) (p Place, key string, ok bool) {
+	place, key, ok := strings.Cut(strings.TrimPrefix(name, "hp:{"), "}:row:")
+	dot := strings.LastIndexByte(place, '.')
+	if !ok || dot < 0 {
+		return p, "", false
+	}
+	n, err := strconv.Atoi(place[dot+1:])
+	t := w.tables[place[:dot]]
+	if err != nil || t == nil || n < 0 || n >= t.Partitions {
+		return p, "", false
+	}
+	return Place{t.Table, n}, key, true
+}
+
+// index walks over the index of a place. Generations that begin meanwhile hold
+// only new rows.
+func (w *walk) index(ctx context.Context, p Place) error {
+	ends, err := w.b.rdb.HMGet(ctx, p.meta(), "glo", "gen").Result()
+	if err != nil {
+		return unavailable("read generations partition="+p.String(), err)
+	}
+	for g := max(numberOf(ends[0]), 1); g <= max(numberOf(ends[1]), 1); g++ {
+		for cursor := uint64(0); ; {
+			began := time.Now()
+			pairs, next, err := w.b.rdb.HScan(ctx, p.dirty(g), cursor, w.pattern, walkStep).Result()
+			if err != nil {
+				return unavailable("scan index partition="+p.String(), err)
+			}
+			keys := make([]string, 0, len(pairs)/2)
+			for i := 0; i < len(pairs); i += 2 {
+				keys = append(keys, pairs[i])
+			}
+			w.sum.Scanned += int64(len(keys))
+			if err := w.drop(ctx, map[Place][]string{p: keys}); err != nil {
+				return err
+			}
+			if cursor = next; cursor == 0 {
+				break
+			}
+			rest(ctx, began)
+		}
+	}
+	return nil
+}
+
+func (w *walk) drop(ctx context.Context, keys map[Place][]string) error {
+	gone, kept, err := w.b.outdate(ctx, keys, nil)
+	if err != nil {
+		return err
+	}
+	w.sum.Gone += gone
+	for _, k := range kept {
+		if w.kept == nil {
+			w.kept = make(map[Place]map[string]bool)
+		}
+		if w.kept[k.Place] == nil {
+			w.kept[k.Place] = make(map[string]bool)
+		}
+		if !w.kept[k.Place][k.Key] {
+			w.kept[k.Place][k.Key] = true
+			w.sum.Kept++
+		}
+	}
+	return w.progress(w.sum)
+}
+
+// rest waits as long as the work since began took.
+func rest(ctx context.Context, began time.Time) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Since(began)):
+	}
+}
+
+// PutOutcome is what became of a row that was put.
+type PutOutcome string
+
+// The outcomes of Put. They are the letters of put.lua.
+const (
+	PutStored  PutOutcome = "K"
+	PutDirty   PutOutcome = "D" // the log has a newer row of the key
+	PutWritten PutOutcome = "W" // the key is being written directly
+	PutNoLease PutOutcome = "V" // the lease does not stand any more
+)
+
+// Put stores a row that a client has loaded itself. With a lease it is stored
+// only if nothing was written since that was given out.
+func (b *Buffer) Put(ctx context.Context, p Place, key, lease string, row Row, life Life) (PutOutcome, error) {
+	value := append(append(append(b.head(life.TTL), row.Columns...), '\n'), row.Line...)
+	out, err := b.eval(ctx, putScript, []string{p.row(key), p.meta()}, p.prefix(), key, lease, value, life.milliseconds()).Text()
+	if err != nil {
+		return "", unavailable("put key partition="+p.String(), err)
+	}
+	return PutOutcome(out), nil
+}
