@@ -207,6 +207,8 @@ var changing = []struct {
 	{regexp.MustCompile(`"trace_id":"[0-9a-f]{32}"`), `"trace_id":"<trace>"`},
 	{regexp.MustCompile(`"fingerprint":"[0-9a-f]{16}"`), `"fingerprint":"<fingerprint>"`},
 	{regexp.MustCompile(`"lag_ms":\d+`), `"lag_ms":<number>`},
+	{regexp.MustCompile(`"scanned":\d+`), `"scanned":<number>`},
+	{regexp.MustCompile(`"hit_rate":[0-9.]+`), `"hit_rate":<number>`},
 	{regexp.MustCompile(`committed \d+ (.*) coalesced \d+`), "committed <some> $1 coalesced <the others>"},
 }
 
