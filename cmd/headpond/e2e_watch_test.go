@@ -186,7 +186,17 @@ func TestWatchConflicts(t *testing.T) {
 	require.Zero(t, states.code, states.out)
 	require.Contains(t, states.out, "buffered")
 
+	// The flush waits for the rows until the changes were looked at.
+	conn := connect(t, s.postgres.URL())
+	held, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = held.Exec(t.Context(), "select from buffered, based for update")
+	require.NoError(t, err)
 	start(t, program, s.env(), "serve", "--role", "flusher", "--config", config)
+	await(t, "the conflicts", func() bool {
+		return value[int](t, s.postgres.URL(), "select count(*) from headpond.conflicts where key = '1'") == 2
+	})
+	require.NoError(t, held.Rollback(t.Context()))
 	h.settled(t)
 	require.Equal(t, []int{5, 9}, column[int](t, s.postgres.URL(), "select unnest(array[a, b]) from buffered"))
 	require.Equal(t, []int{0, 9, 6, 0}, column[int](t, s.postgres.URL(), "select unnest(array[a, b]) from based order by id"))
