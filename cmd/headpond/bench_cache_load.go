@@ -82,22 +82,20 @@ type keySet struct {
 type mixer struct {
 	*keySet
 
-	rate   float64 // the share of hits
-	source *rand.Rand
-	zipf   *rand.Zipf
+	zipf *rand.Zipf
 }
 
-func (k *keySet) mixer(rate float64) *mixer {
-	source := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) //nolint:gosec // no secret
-	return &mixer{keySet: k, rate: rate, source: source, zipf: rand.NewZipf(source, zipfS, 1, uint64(k.warm-1))}
+func (k *keySet) mixer() *mixer {
+	source := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))                    //nolint:gosec // no secret
+	return &mixer{keySet: k, zipf: rand.NewZipf(source, zipfS, 1, uint64(k.warm-1))} //nolint:gosec // not negative
 }
 
 // coldStride has no divisor in common with any number of cold rows that is not
 // a multiple of it: cold rows are asked for in no order.
 const coldStride = 7919
 
-func (m *mixer) next() (int64, error) {
-	if m.source.Float64() < m.rate {
+func (m *mixer) next(warm bool) (int64, error) {
+	if warm {
 		return 1 + int64(m.zipf.Uint64()), nil //nolint:gosec // below warm
 	}
 	n := m.cold.Add(1) - 1
@@ -107,16 +105,28 @@ func (m *mixer) next() (int64, error) {
 	return m.warm + 1 + n*coldStride%(m.rows-m.warm), nil
 }
 
+// mixture says of each of so many reads whether it is to hit: as many as the
+// hit rate says, in random order.
+func mixture(rate float64, count int) []bool {
+	warm := make([]bool, count)
+	for i := range int(rate*float64(count) + 0.5) {
+		warm[i] = true
+	}
+	rand.Shuffle(count, func(i, j int) { warm[i], warm[j] = warm[j], warm[i] })
+	return warm
+}
+
 // readSome lets all clients read so many rows, each sending as soon as it has
 // its answer.
-func readSome(ctx context.Context, clients []*cacheClient, keys *keySet, rate float64, count int64) (*readTimings, error) {
+func readSome(ctx context.Context, clients []*cacheClient, keys *keySet, rate float64, count int) (*readTimings, error) {
 	parts := make([]*readTimings, len(clients))
+	warm := mixture(rate, count)
 	var sent atomic.Int64
 	err := together(clients, func(i int, c *cacheClient) error {
 		parts[i] = newReadTimings()
-		m := keys.mixer(rate)
-		for ctx.Err() == nil && sent.Add(1) <= count {
-			key, err := m.next()
+		m := keys.mixer()
+		for n := sent.Add(1); n <= int64(count) && ctx.Err() == nil; n = sent.Add(1) {
+			key, err := m.next(warm[n-1])
 			if err != nil {
 				return err
 			}

@@ -123,7 +123,7 @@ func drawBars(p *picture, r *cacheReport) {
 	bottom := float64(pictureTop + rowHeight*len(r.Patterns))
 	title := "Mean latency of a read and of a write"
 	if r.SlowMS > 0 {
-		title += fmt.Sprintf(", PostgreSQL slowed by %s ms", digits(r.SlowMS))
+		title = fmt.Sprintf("Mean latency, PostgreSQL slowed by %g ms", r.SlowMS)
 	}
 	p.text(18, 28, "t", title)
 	at := 18.0
@@ -214,8 +214,8 @@ func drawCurve(p *picture, f *cacheFigure, i int, x, y func(float64) float64) {
 		hit = *f.Hit
 	}
 	path := ""
-	for step := range 41 {
-		rate := float64(step) / 40
+	for step := range 101 {
+		rate := float64(step) / 100
 		command := "L"
 		if step == 0 {
 			command = "M"

@@ -29,27 +29,37 @@ func TestEffectiveLatency(t *testing.T) {
 	}
 }
 
-// Of each mixture the hits are among the warm rows, and no cold row comes twice.
+// Hits are among the warm rows, no cold row comes twice, and a mixture has the
+// hit rate that was asked for.
 func TestCacheMixer(t *testing.T) {
 	t.Parallel()
 	keys := &keySet{warm: 100, rows: 10_000}
 	seen := make(map[int64]bool)
-	var hits int
-	for m := keys.mixer(0.8); ; {
-		key, err := m.next()
+	m := keys.mixer()
+	for warm := false; ; warm = !warm {
+		key, err := m.next(warm)
 		if err != nil {
 			break
 		}
 		require.True(t, key >= 1 && key <= keys.rows, "key %d", key)
-		if key <= keys.warm {
-			hits++
-			continue
-		}
-		require.False(t, seen[key], "cold key %d came again", key)
+		require.Equal(t, warm, key <= keys.warm)
+		require.False(t, !warm && seen[key], "cold key %d came again", key)
 		seen[key] = true
 	}
-	require.Len(t, seen, 9900, "all cold rows")
-	require.InDelta(t, 0.8, float64(hits)/float64(hits+len(seen)), 0.02)
+	cold := 0
+	for key := range seen {
+		if key > keys.warm {
+			cold++
+		}
+	}
+	require.Equal(t, 9900, cold, "all cold rows")
+	hits := 0
+	for _, warm := range mixture(0.95, 200) {
+		if warm {
+			hits++
+		}
+	}
+	require.Equal(t, 190, hits)
 }
 
 func TestStaleWatch(t *testing.T) {

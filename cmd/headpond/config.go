@@ -105,6 +105,9 @@ func (c *config) validate() error {
 			where, t = "tables_default", c.Defaults
 		}
 		t.check(where, bad)
+		if all := c.table(name); *all.Refresh > 0 && *all.Refresh >= *all.TTL {
+			bad("`%s.refresh_ahead` must be shorter than ttl (%s), not %s: every read would load its row again", where, *all.TTL, *all.Refresh)
+		}
 	}
 	for _, p := range c.Expose {
 		if _, err := path.Match(p, "x"); err != nil || p == "" {

@@ -24,7 +24,8 @@ func TestUsage(t *testing.T) {
 	bad := writeConfig(t, strings.Join([]string{
 		"tables_default: { strategy: guess, partitions: 5000 }",
 		"tables:",
-		"  orders: { cache: all, linger: -1s, on_conflict: shrug }",
+		"  orders: { cache: all, linger: -1s, on_conflict: shrug, ttl: 0s, list_ttl: -1s, negative_ttl: 9999h, watch: always, on_external_change: nobody }",
+		"  events: { ttl: 1m, refresh_ahead: 1m }",
 		"limits: { rows: 0 }",
 		"flusher: { workers: 100, drain: -2s }",
 	}, "\n"))
@@ -34,7 +35,8 @@ func TestUsage(t *testing.T) {
 	}{
 		"every error of a config at once": {"config check --config " + bad, []string{
 			"tables_default.strategy", "tables_default.partitions", "tables.orders.cache", "tables.orders.linger",
-			"tables.orders.on_conflict", "`limits`", "flusher.workers", "flusher.drain",
+			"tables.orders.on_conflict", "tables.orders.ttl", "tables.orders.list_ttl", "tables.orders.negative_ttl", "tables.orders.watch",
+			"tables.orders.on_external_change", "tables.events.refresh_ahead", "`limits`", "flusher.workers", "flusher.drain",
 		}},
 		"a bad config to serve":        {"serve --database-url " + url + " --redis-url redis://127.0.0.1:1 --config " + bad, []string{"tables.orders.cache"}},
 		"a bad config to up":           {"up --ephemeral --config " + bad, []string{"tables.orders.cache"}},
