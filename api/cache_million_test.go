@@ -25,8 +25,8 @@ func TestInvalidateWhileReading(t *testing.T) {
 	if os.Getenv("HEADPOND_LONG") != "" {
 		rows = 1_000_000
 	}
-	s := setup(t, `create table hot (id int primary key, v int); insert into hot select i, i from generate_series(1, 100) i;
-		create table cold (id int primary key, v int); insert into cold values (1, 1)`)
+	s := setupWith(t, `create table hot (id int primary key, v int); insert into hot select i, i from generate_series(1, 100) i;
+		create table cold (id int primary key, v int); insert into cold values (1, 1)`, options{ttl: time.Hour})
 	for i := 1; i <= 100; i++ {
 		s.get(s.path("hot", strconv.Itoa(i)))
 	}
