@@ -274,7 +274,7 @@ func TestReloadAgainstWrite(t *testing.T) {
 // nobody wrote through Headpond.
 func TestTwoFills(t *testing.T) {
 	t.Parallel()
-	s := setupWith(t, cachedDDL+`; insert into t values (1, 'old')`, options{buffer: buffer.Config{LeaseTime: 50 * time.Millisecond}})
+	s := setupWith(t, cachedDDL+`; insert into t values (1, 'old')`, options{buffer: buffer.Config{LeaseTime: time.Second}})
 	path := s.path("t", "1")
 	other := s.twin()
 	loaded, goOn := s.held()
