@@ -138,6 +138,7 @@ func (s *stack) openBuffer() {
 	var err error
 	s.rdb, err = buffer.Open(s.o.redis)
 	require.NoError(t, err)
+	s.o.buffer.Process = "p"
 	s.buf, err = buffer.New(s.o.buffer, s.rdb, s.ledger, quiet)
 	require.NoError(t, err)
 	require.NoError(t, s.buf.CheckDurability(context.Background()))

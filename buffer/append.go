@@ -15,6 +15,9 @@ func (b *Buffer) Append(_ context.Context, chunks ...*Chunk) error {
 	if b.draining.Load() {
 		return ErrDraining
 	}
+	if b.memory.full.Load() && len(chunks) > 0 {
+		return &BacklogFull{Place: Place{chunks[0].Target.Table, chunks[0].Partition}, Bytes: b.memory.bytes.Load(), Memory: true}
+	}
 	var wait sync.WaitGroup
 	wait.Add(len(chunks))
 	for _, c := range chunks {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,9 +31,30 @@ type watermarks struct {
 	mu   sync.Mutex
 	fail error
 	ids  map[buffer.Place]buffer.Held
+	log  map[buffer.Place][]buffer.Recovery
 }
 
-func (w *watermarks) Hold(_ context.Context, places []buffer.Place, open func(buffer.Place, buffer.Held) (uint64, error)) error {
+func (w *watermarks) Record(_ context.Context, r buffer.Recovery) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !slices.ContainsFunc(w.log[r.Place], func(o buffer.Recovery) bool { return o.Epoch == r.Epoch }) {
+		w.log[r.Place] = append(w.log[r.Place], r)
+	}
+	return w.fail
+}
+
+func (w *watermarks) Recorded(_ context.Context, p buffer.Place, after uint64) (out []buffer.Recovery, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.log[p] {
+		if r.Epoch > after {
+			out = append(out, r)
+		}
+	}
+	return out, w.fail
+}
+
+func (w *watermarks) Hold(_ context.Context, places []buffer.Place, open func(buffer.Place, buffer.Held) (buffer.Opening, error)) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.fail != nil {
@@ -40,11 +62,11 @@ func (w *watermarks) Hold(_ context.Context, places []buffer.Place, open func(bu
 	}
 	for _, p := range places {
 		h := w.ids[p]
-		epoch, err := open(p, h)
+		o, err := open(p, h)
 		if err != nil {
 			return err
 		}
-		h.Opened = epoch
+		h.Opened = max(h.Opened, o.Epoch)
 		w.ids[p] = h
 	}
 	return nil
@@ -78,8 +100,8 @@ func setupOn(t *testing.T, url string) *bundle {
 	t.Helper()
 	rdb, err := buffer.Open(url)
 	require.NoError(t, err)
-	wms := &watermarks{ids: make(map[buffer.Place]buffer.Held)}
-	b, err := buffer.New(buffer.Config{Budget: 3 * time.Second, CallTimeout: time.Second}, rdb, wms, slog.New(slog.DiscardHandler))
+	wms := &watermarks{ids: make(map[buffer.Place]buffer.Held), log: make(map[buffer.Place][]buffer.Recovery)}
+	b, err := buffer.New(buffer.Config{Budget: 3 * time.Second, CallTimeout: time.Second, Process: "p", Memory: 64 << 20}, rdb, wms, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -130,6 +152,7 @@ func (b *bundle) get(p int, key string) *buffer.Found {
 
 func (b *bundle) settle(p int, wm table.ID, dead ...buffer.DeadRow) buffer.Tail {
 	b.t.Helper()
+	b.wms.set(b.place(p), wm)
 	now := time.Now()
 	tails, err := b.Settle(context.Background(), []buffer.Settlement{{
 		Place: b.place(p), Watermark: wm, Committed: now, Picked: now, Copied: now,
@@ -487,7 +510,7 @@ func TestOpenNeverRepeatsAnEpoch(t *testing.T) {
 	for epoch := uint64(1); epoch <= 3; epoch++ {
 		c := chunk(target, 0, buffer.ExpectNew, "a")
 		b.append(c)
-		require.Equal(t, table.ID{Epoch: epoch, Seq: 1}, c.Result().First)
+		require.Equal(t, table.ID{Epoch: epoch, Seq: epoch}, c.Result().First, "those before were put back")
 		keys, err := b.rdb.Keys(ctx, "hp:{"+b.table+".0}:*").Result()
 		require.NoError(t, err)
 		require.NoError(t, b.rdb.Del(ctx, keys...).Err())

@@ -3,6 +3,8 @@ package buffer
 import (
 	"errors"
 	"time"
+
+	"github.com/headpond/headpond/buffer/table"
 )
 
 // Config of a Buffer. The zero value of a field means its default.
@@ -15,6 +17,18 @@ type Config struct {
 	Budget      time.Duration
 	// LeaseTime is how long a reader may take to load a row.
 	LeaseTime time.Duration
+	// Process names this process among its Peers; "" when it accepts no rows.
+	Process string
+	// Peers are the processes that may hold rows; nil when there is only this one.
+	Peers Peers
+	// Memory is how much of what was acknowledged this process keeps until it is
+	// committed, bytes; 0 keeps nothing.
+	Memory int64
+	// Tally is a directory for what each process has acknowledged, so that what
+	// was lost can be counted when a process died together with Redis; "" for none.
+	Tally string
+	// Keys gives the keys of a frame's rows, nil when the table has none.
+	Keys func(table string, f *table.Frame) ([]string, error)
 }
 
 // Default values: a round trip takes under 1 ms and an fsync under 50 ms on a
@@ -46,7 +60,7 @@ func (c Config) withDefaults() Config {
 func (b *Buffer) LeaseTime() time.Duration { return b.cfg.LeaseTime }
 
 func (c Config) validate() error {
-	if c.Lanes < 0 || c.CallTimeout < 0 || c.Budget < 0 || c.LeaseTime < 0 {
+	if c.Lanes < 0 || c.CallTimeout < 0 || c.Budget < 0 || c.LeaseTime < 0 || c.Memory < 0 {
 		return errors.New("buffer config: no value may be negative")
 	}
 	return nil

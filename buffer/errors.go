@@ -37,9 +37,14 @@ type BacklogFull struct {
 	Place Place
 	Rows  int64
 	Bytes int64
+	// Memory: it is this process that can keep no more of what is not committed.
+	Memory bool
 }
 
 func (e *BacklogFull) Error() string {
+	if e.Memory {
+		return fmt.Sprintf("the memory of this process is full: %d bytes wait for Postgres", e.Bytes)
+	}
 	return fmt.Sprintf("the backlog of %s is full: %d rows, %d bytes wait for Postgres", e.Place, e.Rows, e.Bytes)
 }
 

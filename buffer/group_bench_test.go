@@ -29,7 +29,11 @@ func BenchmarkGroupCommit(b *testing.B) {
 
 type noWatermarks struct{}
 
-func (noWatermarks) Hold(_ context.Context, places []Place, open func(Place, Held) (uint64, error)) error {
+func (noWatermarks) Record(context.Context, Recovery) error { return nil }
+
+func (noWatermarks) Recorded(context.Context, Place, uint64) ([]Recovery, error) { return nil, nil }
+
+func (noWatermarks) Hold(_ context.Context, places []Place, open func(Place, Held) (Opening, error)) error {
 	for _, p := range places {
 		if _, err := open(p, Held{}); err != nil {
 			return err

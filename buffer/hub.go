@@ -62,7 +62,7 @@ func (b *Buffer) Wakes() <-chan Place { return b.hub.wake }
 // listen passes on the notices of Redis until ctx ends. The driver
 // reconnects and subscribes again by itself.
 func (b *Buffer) listen(ctx context.Context) error {
-	sub := b.rdb.Subscribe(ctx, channelWake, channelSettled)
+	sub := b.rdb.Subscribe(ctx, channelWake, channelSettled, channelOpened)
 	// The driver does not interrupt a blocked read when ctx ends: closing does.
 	defer context.AfterFunc(ctx, func() { _ = sub.Close() })()
 	for {
@@ -83,12 +83,17 @@ func (b *Buffer) listen(ctx context.Context) error {
 }
 
 func (b *Buffer) notice(channel, payload string) {
+	if channel == channelOpened {
+		b.lookAtOnce()
+		return
+	}
 	fields := strings.Fields(payload)
 	// Table names may hold spaces: the numbers are at the end.
 	if channel == channelSettled && len(fields) >= 3 {
 		seq, err := strconv.ParseUint(fields[len(fields)-2], 10, 64)
 		place := strings.TrimSuffix(payload, " "+fields[len(fields)-2]+" "+fields[len(fields)-1])
 		if p, ok := parsePlace(place); ok && err == nil {
+			b.memory.settled(p, seq)
 			b.hub.heard(p, seq)
 		}
 		return

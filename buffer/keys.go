@@ -9,6 +9,7 @@ import "strconv"
 const (
 	channelWake    = "hp:wake"
 	channelSettled = "hp:settled"
+	channelOpened  = "hp:opened" // an epoch was opened, or is closed and waits for who takes part in it
 )
 
 // Place names one partition of one table.
@@ -28,6 +29,10 @@ func listKey(table, query string) string { return "hp:{" + table + "}:list:" + q
 
 func (p Place) log() string               { return p.prefix() + "log" }
 func (p Place) meta() string              { return p.prefix() + "meta" }
+func (p Place) joined() string            { return p.prefix() + "joined" }
+func (p Place) returned() string          { return p.prefix() + "returned" }
+func (p Place) moved() string             { return p.prefix() + "moved" }
+func (p Place) torn() string              { return p.prefix() + "torn" }
 func (p Place) commits() string           { return p.prefix() + "commits" }
 func (p Place) refresh(key string) string { return p.prefix() + "refresh:" + key }
 func (p Place) row(key string) string     { return p.prefix() + "row:" + key }

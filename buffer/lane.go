@@ -71,9 +71,11 @@ type call struct {
 	place   Place
 	chunks  []*Chunk
 	number  uint64
+	frames  []*table.Frame
 	args    []any
 	cmd     *redis.Cmd
-	unknown bool // some try was sent and not answered
+	unknown bool   // some try was sent and not answered
+	epoch   uint64 // in which this process took part when the call was made
 }
 
 // group makes a call for each partition. Targets that were filled move on to
@@ -106,26 +108,15 @@ func (l *lane) send(calls []*call) {
 		l.prepare(k)
 	}
 	for {
-		l.roundTrip(calls)
-		var again []*call
-		var last error
-		shake := false
-		for _, k := range calls {
-			retry, handshake, err := l.settle(k)
-			if retry {
-				again = append(again, k)
-			}
-			shake = shake || handshake
-			if err != nil {
-				last = err
-			}
-		}
+		again, shake, last := l.try(calls)
 		if len(again) == 0 {
 			return
 		}
 		calls = again
 		if shake {
-			last = l.b.handshakeWithin(deadline)
+			if last = l.b.handshakeWithin(deadline); last == nil {
+				calls = l.doubtful(calls)
+			}
 		}
 		if last != nil {
 			if time.Now().Add(pause).After(deadline) {
@@ -136,6 +127,47 @@ func (l *lane) send(calls []*call) {
 			pause = min(2*pause, 250*time.Millisecond)
 		}
 	}
+}
+
+// try sends the calls once, and looks at the answers. What was accepted is kept
+// before anybody can ask this process for what it holds.
+func (l *lane) try(calls []*call) (again []*call, shake bool, last error) {
+	l.b.flight.RLock()
+	defer l.b.flight.RUnlock()
+	l.roundTrip(calls)
+	for _, k := range calls {
+		retry, handshake, err := l.settle(k)
+		if retry {
+			again = append(again, k)
+		}
+		shake = shake || handshake
+		if err != nil {
+			last = err
+		}
+	}
+	return again, shake, last
+}
+
+// doubtful ends calls that may have been applied before Redis lost what it knew
+// of them: Postgres may have their rows.
+func (l *lane) doubtful(calls []*call) (rest []*call) {
+	for _, k := range calls {
+		if k.unknown && l.b.forgot(k.place, k.epoch) {
+			l.b.counters.Unknown.Add(int64(k.rows()))
+			k.finish(fmt.Errorf("append rows partition=%s: %w", k.place, ErrOutcomeUnknown))
+			continue
+		}
+		k.epoch = l.b.memory.joined(k.place)
+		rest = append(rest, k)
+	}
+	return rest
+}
+
+func (k *call) rows() (n int) {
+	for _, c := range k.chunks {
+		n += c.Len()
+	}
+	return n
 }
 
 func (b *Buffer) handshakeWithin(deadline time.Time) error {
@@ -155,14 +187,15 @@ func (l *lane) prepare(k *call) {
 		marks += len(c.marks)
 	}
 	now := time.Now()
-	frames := frames(k.chunks)
-	args := make([]any, 0, 12+5*len(frames)+3*marks+rows)
+	k.frames = frames(k.chunks)
+	k.epoch = l.b.memory.joined(k.place)
+	args := make([]any, 0, 13+5*len(k.frames)+3*marks+rows)
 	index := "0"
 	if t.Index {
 		index = "1"
 	}
-	args = append(args, k.place.prefix(), l.producer, k.number, now.UnixMilli(), t.MaxRows, t.MaxBytes, index, len(frames), marks)
-	for _, f := range frames {
+	args = append(args, k.place.prefix(), l.producer, k.number, now.UnixMilli(), t.MaxRows, t.MaxBytes, index, len(k.frames), marks, "")
+	for _, f := range k.frames {
 		args = append(args, f.Len(), f.Columns, f.Base, f.Heads, f.Data)
 		l.b.counters.Frames.Add(1)
 	}
@@ -298,6 +331,9 @@ func (l *lane) accepted(k *call, epoch, first string) {
 		return
 	}
 	l.b.counters.Calls.Add(1)
+	last := table.ID{Epoch: e, Seq: seq + uint64(k.rows()) - 1} //nolint:gosec // rows of one call
+	l.b.memory.keep(k.place, unitOf(k, last))
+	l.b.tally.note(k.place, last)
 	for _, c := range k.chunks {
 		c.result.First = table.ID{Epoch: e, Seq: seq}
 		c.result.Rows = c.Len()

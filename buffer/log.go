@@ -15,6 +15,7 @@ import (
 type Tail struct {
 	Place   Place
 	Open    bool     // it has an epoch
+	Closed  bool     // but one that waits for rows which Redis has lost
 	Last    table.ID // of the newest row
 	Settled uint64   // seq up to which Redis has heard of commits; Postgres may be further
 	Bytes   uint64   // of the backlog
@@ -31,7 +32,7 @@ func (b *Buffer) Tails(ctx context.Context, places []Place) ([]Tail, error) {
 	pipe := b.rdb.Pipeline()
 	cmds := make([]*redis.SliceCmd, len(places))
 	for i, p := range places {
-		cmds[i] = pipe.HMGet(ctx, p.meta(), "epoch", "seq", "wm", "bytes", "wmbytes")
+		cmds[i] = pipe.HMGet(ctx, p.meta(), "epoch", "seq", "wm", "bytes", "wmbytes", "closed")
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, unavailable("read tails", err)
@@ -45,7 +46,7 @@ func (b *Buffer) Tails(ctx context.Context, places []Place) ([]Tail, error) {
 			return x
 		}
 		out[i] = Tail{
-			Place: places[i], Open: v[0] != nil,
+			Place: places[i], Open: v[0] != nil, Closed: v[5] != nil,
 			Last: table.ID{Epoch: n(0), Seq: n(1)}, Settled: n(2), Bytes: n(3) - min(n(4), n(3)),
 		}
 	}
@@ -90,6 +91,16 @@ func frame(m redis.XMessage) (*table.Frame, error) {
 		return nil, err
 	}
 	field := func(name string) string { s, _ := m.Values[name].(string); return s }
+	if field("l") != "" {
+		f := &table.Frame{Last: id}
+		var err1, err2 error
+		f.Lost, err1 = strconv.ParseUint(field("l"), 10, 64)
+		f.Bytes, err2 = strconv.ParseUint(field("b"), 10, 64)
+		if err1 != nil || err2 != nil {
+			return nil, table.ErrCorruptFrame
+		}
+		return f, f.Check()
+	}
 	base, err1 := strconv.ParseInt(field("t"), 10, 64)
 	total, err2 := strconv.ParseUint(field("b"), 10, 64)
 	if err1 != nil || err2 != nil {
@@ -115,6 +126,9 @@ func (b *Buffer) Oldest(ctx context.Context, p Place, after table.ID) (time.Time
 	f, err := frame(got[0])
 	if err != nil {
 		return time.Time{}, err
+	}
+	if f.Len() == 0 {
+		return time.Time{}, nil
 	}
 	return f.Accepted(0), nil
 }
@@ -206,7 +220,7 @@ func (b *Buffer) Life(ctx context.Context, p Place, id table.ID) (accepted time.
 		if err != nil {
 			return accepted, commit, err
 		}
-		if first := f.First(); !first.After(id) {
+		if first := f.First(); !first.After(id) && f.Len() > 0 {
 			accepted = f.Accepted(int(id.Seq - first.Seq))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -46,38 +47,54 @@ type looking struct {
 // lie, which costs Redis a fifth of the script, and the script is asked for the
 // rest. That is as good: first comes the look that finds the index empty and
 // the epoch in force, so what lies under the key then is newer than no write
-// that was answered before, and any write takes it away.
+// that was answered before, and any write takes it away. After a new connection
+// was made, Redis may be another run that has lost data: then only the script
+// tells, which such a Redis does not know.
 func (b *Buffer) look(ctx context.Context, all []asked) (found []*Found, errs []error) {
 	found, errs = make([]*Found, len(all)), make([]error, len(all))
 	calls := gather(all)
 	pipe := b.rdb.Pipeline()
+	turn := b.quiet.turn()
 	for _, l := range calls {
-		if b.written.has(l.place) {
+		if !b.quiet.has(l.place) {
 			b.script(ctx, pipe, l)
 			continue
 		}
-		l.meta = pipe.HMGet(ctx, l.place.meta(), "gen", "glo", "gn", "epoch")
+		l.meta = pipe.HMGet(ctx, l.place.meta(), "gen", "glo", "gn", "cache", "closed")
 		l.rows = pipe.MGet(ctx, l.rowKeys()...)
 	}
 	_, _ = pipe.Exec(ctx) // each command carries its own error
+	same := b.quiet.turn() == turn
 	for _, l := range calls {
-		if l.cmd == nil && b.glance(l, found) {
+		if l.cmd == nil && (!same || b.glance(l, found)) {
 			b.script(ctx, pipe, l)
 		}
 	}
 	if pipe.Len() > 0 {
 		_, _ = pipe.Exec(ctx)
 	}
+	closed := slices.DeleteFunc(slices.Clone(calls), func(l *looking) bool { return l.cmd == nil || !l.shut() })
+	if len(closed) > 0 && b.handshakeWithin(time.Now().Add(readerPatience)) == nil {
+		for _, l := range closed {
+			b.script(ctx, pipe, l)
+		}
+		_, _ = pipe.Exec(ctx)
+	}
 	for _, l := range calls {
-		if l.cmd == nil {
-			continue
+		if l.cmd != nil {
+			b.deal(l, found, errs, turn)
 		}
-		if err := l.cmd.Err(); err != nil && classify(err) == noScript {
-			l.cmd = b.rdb.Eval(ctx, readScript.text, l.scriptKeys(), l.args(b.cfg.LeaseTime)...)
-		}
-		b.deal(l, found, errs)
 	}
 	return found, errs
+}
+
+// readerPatience is how long readers wait for an epoch to be opened.
+const readerPatience = 2 * time.Second
+
+// shut reports whether the script found another run of Redis, or no open epoch.
+func (l *looking) shut() bool {
+	got, err := l.cmd.Slice()
+	return err != nil && classify(err) == noScript || len(got) == 1 && answer(got, 0) == "U"
 }
 
 // script asks for the keys of a call that have no answer.
@@ -99,8 +116,8 @@ func (b *Buffer) glance(l *looking, found []*Found) (left bool) {
 	if err != nil || err2 != nil || len(values) != len(l.keys) {
 		return true // the script says why
 	}
-	if empty := (m[0] == nil || m[0] == m[1]) && (m[2] == nil || m[2] == "0"); !empty {
-		b.written.set(l.place, true)
+	if empty := m[4] == nil && (m[0] == nil || m[0] == m[1]) && (m[2] == nil || m[2] == "0"); !empty {
+		b.quiet.remove(l.place)
 		return true
 	}
 	epoch, _ := m[3].(string)
@@ -201,8 +218,11 @@ func (l *looking) args(lease time.Duration) []any {
 }
 
 // deal gives what a call found to those who asked.
-func (b *Buffer) deal(l *looking, found []*Found, errs []error) {
+func (b *Buffer) deal(l *looking, found []*Found, errs []error, turn uint64) {
 	got, failed := l.cmd.Slice()
+	if failed == nil && l.shut() {
+		failed = errNotOpen
+	}
 	if failed != nil {
 		failed = unavailable("read keys partition="+l.place.String(), failed)
 	}
@@ -239,7 +259,7 @@ func (b *Buffer) deal(l *looking, found []*Found, errs []error) {
 		}
 	}
 	if answer(got, 0) == "1" {
-		b.written.set(l.place, false)
+		b.quiet.add(l.place, turn)
 	}
 }
 
@@ -308,10 +328,12 @@ func dirty(got []any) (*Found, error) {
 	}, nil
 }
 
-// placeSet is some places. Safe for concurrent use.
+// placeSet is some places, all of which may be forgotten at once. Safe for
+// concurrent use.
 type placeSet struct {
-	mu sync.Mutex
-	in map[Place]bool
+	mu    sync.Mutex
+	turns uint64 // how often all were forgotten
+	in    map[Place]bool
 }
 
 func (s *placeSet) has(p Place) bool {
@@ -320,11 +342,33 @@ func (s *placeSet) has(p Place) bool {
 	return s.in[p]
 }
 
-func (s *placeSet) set(p Place, is bool) {
+func (s *placeSet) turn() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.turns
+}
+
+// add a place, unless all were forgotten since a turn.
+func (s *placeSet) add(p Place, turn uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.in == nil {
 		s.in = make(map[Place]bool)
 	}
-	s.in[p] = is
+	if s.turns == turn {
+		s.in[p] = true
+	}
+}
+
+func (s *placeSet) remove(p Place) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.in, p)
+}
+
+func (s *placeSet) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.turns++
+	clear(s.in)
 }

@@ -55,6 +55,18 @@ var outdateText string
 //go:embed scripts/put.lua
 var putText string
 
+//go:embed scripts/join.lua
+var joinText string
+
+//go:embed scripts/lose.lua
+var loseText string
+
+//go:embed scripts/reindex.lua
+var reindexText string
+
+//go:embed scripts/reopen.lua
+var reopenText string
+
 // Read-only after start.
 var (
 	appendScript  = newScript(appendText)
@@ -69,11 +81,15 @@ var (
 	putScript     = newScript(putText)
 	listScript    = newScript(listText)
 	keepScript    = newScript(keepText)
+	joinScript    = newScript(joinText)
+	loseScript    = newScript(loseText)
+	reindexScript = newScript(reindexText)
+	reopenScript  = newScript(reopenText)
 )
 
-// loadScripts puts the scripts into the cache of every master. The append
-// script is loaded by the handshake alone: a Redis that was restarted or
-// promoted has an empty cache and so refuses every writer (NOSCRIPT) until a
+// loadScripts puts the scripts into the cache of every master. Those that read
+// and write rows are loaded by the handshake alone: a Redis that was restarted or
+// promoted has an empty cache and so refuses everybody (NOSCRIPT) until a
 // handshake has compared it with Postgres.
 func loadScripts(ctx context.Context, rdb redis.UniversalClient, scripts ...script) error {
 	load := func(ctx context.Context, c *redis.Client) error {
@@ -92,4 +108,24 @@ func loadScripts(ctx context.Context, rdb redis.UniversalClient, scripts ...scri
 	default:
 		return fmt.Errorf("load script: client %T is not supported", rdb)
 	}
+}
+
+// scriptsLoaded reports whether every master knows a script.
+func scriptsLoaded(ctx context.Context, rdb redis.UniversalClient, s script) (bool, error) {
+	all := true
+	ask := func(ctx context.Context, c *redis.Client) error {
+		there, err := c.ScriptExists(ctx, s.sha).Result()
+		if err == nil && !there[0] {
+			all = false
+		}
+		return err
+	}
+	var err error
+	switch c := rdb.(type) {
+	case *redis.ClusterClient:
+		err = c.ForEachMaster(ctx, ask)
+	case *redis.Client:
+		err = ask(ctx, c)
+	}
+	return all, unavailable("look for scripts", err)
 }

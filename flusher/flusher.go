@@ -15,6 +15,9 @@ type Log interface {
 	Tails(ctx context.Context, places []buffer.Place) ([]buffer.Tail, error)
 	Frames(ctx context.Context, p buffer.Place, after table.ID, rows, size int) ([]*table.Frame, error)
 	Settle(ctx context.Context, all []buffer.Settlement) ([]buffer.Tail, error)
+	// Reopen compares a place with its watermark again; torn says that frames are
+	// missing from its log. An error that answers Gap says that nobody has them.
+	Reopen(ctx context.Context, p buffer.Place, torn bool) error
 }
 
 // Store is Postgres.
@@ -66,6 +69,14 @@ func (p *Part) Rows() int {
 	return n
 }
 
+// Lost counts the rows that were acknowledged and are lost.
+func (p *Part) Lost() (n int64) {
+	for _, f := range p.Frames {
+		n += int64(f.Lost) //nolint:gosec // below 2^53
+	}
+	return n
+}
+
 // Last is the watermark after the part is committed.
 func (p *Part) Last() table.ID {
 	if len(p.Frames) == 0 {
@@ -84,7 +95,7 @@ type Report struct {
 }
 
 // Gap is a hole in a partition's log: rows that were accepted are gone. The
-// partition stops, because to go on would hide the loss.
+// partition is opened anew then, and who holds the rows gives them back.
 type Gap struct {
 	Place buffer.Place
 	Want  uint64
@@ -92,6 +103,9 @@ type Gap struct {
 }
 
 func (g *Gap) Error() string {
+	if g.Found == (table.ID{}) {
+		return fmt.Sprintf("data gap in %s: the log should go on at seq %d and ends there", g.Place, g.Want)
+	}
 	return fmt.Sprintf("data gap in %s: the log should go on at seq %d and goes on at %s", g.Place, g.Want, g.Found)
 }
 

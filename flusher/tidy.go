@@ -41,7 +41,7 @@ func (f *Flusher) tidyAll(ctx context.Context) error {
 	now := time.Now()
 	var all []buffer.Settlement
 	for _, tail := range tails {
-		if !tail.Open || tail.Settled == 0 {
+		if !tail.Open || tail.Closed || tail.Settled == 0 {
 			continue
 		}
 		t := tables[tail.Place.Table]

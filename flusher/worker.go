@@ -2,8 +2,8 @@ package flusher
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +52,10 @@ func (w *worker) flush(ctx context.Context, j *job, r *result) error {
 	stands := make(map[buffer.Place]buffer.Tail, len(tails))
 	var todo []int
 	for _, t := range tails {
+		if t.Closed {
+			r.remains[t.Place.Partition] = left{backlog: t.Backlog(), busy: true}
+			continue
+		}
 		if t.Backlog() <= 0 {
 			r.remains[t.Place.Partition] = left{}
 			continue
@@ -68,14 +72,10 @@ func (w *worker) flush(ctx context.Context, j *job, r *result) error {
 	}
 
 	var picked atomic.Int64
-	var gap error
-	load := func(ctx context.Context, claims []Claim) ([]Part, error) {
+	var torn []*torn
+	load := func(ctx context.Context, claims []Claim) (parts []Part, err error) {
 		picked.Store(time.Now().UnixMilli())
-		parts, err := w.load(ctx, claims, j)
-		if g := new(Gap); errors.As(err, &g) {
-			gap = err
-			err = nil
-		}
+		parts, torn, err = w.load(ctx, claims, j, stands)
 		w.f.board.worker(w.id, "writing", j.table.Name)
 		return parts, err
 	}
@@ -90,14 +90,15 @@ func (w *worker) flush(ctx context.Context, j *job, r *result) error {
 	if err := w.settle(ctx, j, r, report, stands, time.UnixMilli(picked.Load())); err != nil {
 		return err
 	}
-	return gap
+	return w.reopen(ctx, torn)
 }
 
 // load reads what follows the claims, the rows shared out evenly. A partition
-// with a gap gives nothing, and the Gap comes back beside the others' rows.
-func (w *worker) load(ctx context.Context, claims []Claim, j *job) ([]Part, error) {
+// whose log does not go on at its watermark gives nothing, and comes back beside
+// the others' rows.
+func (w *worker) load(ctx context.Context, claims []Claim, j *job, stands map[buffer.Place]buffer.Tail) ([]Part, []*torn, error) {
 	parts := make([]Part, len(claims))
-	gaps := make([]error, len(claims))
+	gaps := make([]*torn, len(claims))
 	var g errgroup.Group
 	for i, c := range claims {
 		g.Go(func() error {
@@ -106,16 +107,16 @@ func (w *worker) load(ctx context.Context, claims []Claim, j *job) ([]Part, erro
 				return err
 			}
 			parts[i] = Part{Claim: c}
-			if gaps[i] = checkDense(c, frames); gaps[i] == nil {
+			if gaps[i] = compare(c, stands[c.Place], frames); gaps[i] == nil {
 				parts[i].Frames = j.mark.cut(c.Place, frames)
 			}
 			return nil
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return parts, errors.Join(gaps...)
+	return parts, slices.DeleteFunc(gaps, func(t *torn) bool { return t == nil }), nil
 }
 
 // settle tells the log what is committed now, and what was found committed

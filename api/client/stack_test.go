@@ -115,7 +115,7 @@ func (s *stack) open(ctx context.Context, redisURL, postgresURL string) (err err
 	s.edge = &edge{Edge: postgres.NewEdge(s.pool), pool: s.pool, direct: postgres.NewDirect(s.pool), sequences: make(map[string]*postgres.Sequence)}
 	s.stops = append(s.stops, s.edge.close)
 	s.ledger = postgres.NewWatermarks(s.pool)
-	s.buf, err = buffer.New(buffer.Config{Budget: 20 * time.Second, CallTimeout: 10 * time.Second}, s.rdb, s.ledger, quiet)
+	s.buf, err = buffer.New(buffer.Config{Process: "p", Memory: 64 << 20, Budget: 20 * time.Second, CallTimeout: 10 * time.Second}, s.rdb, s.ledger, quiet)
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,11 @@
 -- append: rows of one partition, all or nothing.
 --
--- KEYS  1 log, 2 meta           dirty:<g> and row:<key> share their hash tag
+-- KEYS  1 log, 2 meta           dirty:<g>, row:<key>, returned and moved share their hash tag
 -- ARGV  1 prefix  2 producer  3 number of the call  4 now, ms (only to forget old producers)
 --       5 most rows in the backlog  6 most bytes in the backlog
 --       7 1: keep the index, 0: log only  8 number of frames  9 number of marks
+--       10 '', or the name of a unit that was accepted before and lost by Redis: it is put back,
+--          whatever it expects, into a closed epoch
 --       then for each frame: rows, c, t, h, d
 --       then, when there are marks: how many a partition keeps, and for how many ms;
 --       and for each mark: row (from 0), name, value
@@ -21,8 +23,8 @@
 --       {'F', i, …}             rows (from 0) whose expectation failed
 --       {'B', rows, bytes}      the backlog is full
 --       {'X', strategy}         the table is written directly now
---       {'S'}                   the call is older than one already applied: nothing done
---       {'U'}                   the partition has no epoch yet: handshake first
+--       {'S'}                   the call is older than one already applied, or the unit is back: nothing done
+--       {'U'}                   the partition has no epoch, or a closed one: handshake first
 --
 -- Nothing is written before everything was checked, because Lua is isolated
 -- but not rolled back. XADD is the first write: the one that Redis refuses
@@ -35,21 +37,22 @@ local indexed = ARGV[7] == '1'
 local nframes = tonumber(ARGV[8])
 local int = function(n) return string.format('%.0f', n) end -- for bytes, which may be more
 
-local m = redis.call('HMGET', meta, 'epoch', 'seq', 'wm', 'bytes', 'wmbytes', 'gen', 'glo', 'gn', 'p:' .. producer, 'strategy')
-local epoch = m[1]
-if not epoch then return {'U'} end
+local m = redis.call('HMGET', meta, 'epoch', 'seq', 'wm', 'bytes', 'wmbytes', 'gen', 'glo', 'gn', 'p:' .. producer, 'strategy', 'closed')
+local epoch, back = m[1], ARGV[10] ~= ''
+if not epoch or m[11] and not back then return {'U'} end
+if back and not (m[11] and redis.call('HEXISTS', prefix .. 'returned', ARGV[10]) == 1) then return {'S'} end
 local seq, wm = tonumber(m[2]), tonumber(m[3] or '0')
 local bytes, wmbytes = tonumber(m[4] or '0'), tonumber(m[5] or '0')
 local gen, glo, gn = tonumber(m[6] or '1'), tonumber(m[7] or '1'), tonumber(m[8] or '0')
 
-if m[9] then
+if m[9] and not back then
   local last, e, first = string.match(m[9], '^(%d+) (%d+) (%d+)')
   if tonumber(last) == number then return {'K', e, first, '1'} end
   if tonumber(last) > number then return {'S'} end
 end
-if m[10] and m[10] ~= '' and m[10] ~= 'write-behind' then return {'X', m[10]} end
+if m[10] and m[10] ~= '' and m[10] ~= 'write-behind' and not back then return {'X', m[10]} end
 
-local rows, size, arg = 0, 0, 10
+local rows, size, arg = 0, 0, 11
 for _ = 1, nframes do
   rows = rows + tonumber(ARGV[arg])
   size = size + #ARGV[arg + 3] + #ARGV[arg + 4]
@@ -74,7 +77,7 @@ if nmarks > 0 then
       answer[#answer + 1] = done
     end
   end
-  if #answer > 1 then return answer end
+  if #answer > 1 and not back then return answer end
 end
 
 -- newest gives the index's word on the keys: key -> id, with a d behind it when
@@ -136,13 +139,13 @@ if indexed and string.find(flags, '[ailcILC]') then
   if #answer > 1 then return answer end
 end
 
-if seq - wm + rows > tonumber(ARGV[5]) or bytes - wmbytes + size > tonumber(ARGV[6]) then
+if not back and (seq - wm + rows > tonumber(ARGV[5]) or bytes - wmbytes + size > tonumber(ARGV[6])) then
   return {'B', int(seq - wm), int(bytes - wmbytes)}
 end
 
 local first = (seq + 1) .. ''
 local last = seq
-arg = 10
+arg = 11
 for _ = 1, nframes do
   last = last + tonumber(ARGV[arg])
   bytes = bytes + #ARGV[arg + 3] + #ARGV[arg + 4]
@@ -151,8 +154,13 @@ for _ = 1, nframes do
   arg = arg + 5
 end
 
-local update = {'seq', last, 'bytes', int(bytes),
-  'p:' .. producer, ARGV[3] .. ' ' .. epoch .. ' ' .. first .. ' ' .. ARGV[4]}
+local update = {'seq', last, 'bytes', int(bytes)}
+if back then
+  redis.call('HDEL', prefix .. 'returned', ARGV[10])
+  redis.call('HSET', prefix .. 'moved', ARGV[10], epoch .. '-' .. last)
+else
+  update[5], update[6] = 'p:' .. producer, ARGV[3] .. ' ' .. epoch .. ' ' .. first .. ' ' .. ARGV[4]
+end
 
 if nmarks > 0 then
   local g, n, since = tonumber(im[1] or '1'), tonumber(im[2] or '0'), tonumber(im[3] or ARGV[4])

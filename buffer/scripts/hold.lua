@@ -5,15 +5,15 @@
 -- gives {'K'}            the marker is on every key
 --       {'X', strategy}  another strategy is in force
 --       {'B', seq}       rows up to this one wait in the log: they come first
---       {'U'}            the partition has no epoch yet: handshake first
+--       {'U'}            the partition has no epoch, or a closed one: handshake first
 --
 -- The caller has the rows locked in Postgres, so markers of one key come in the
 -- order of its commits, and the marker of the later one replaces that of the
 -- earlier one. While it stands no lease is given out, and none that was given
 -- out is of use: so no reader can put back a row that it loaded before. When
 -- nothing waits in the log its index is empty, so no reader looks there first.
-local m = redis.call('HMGET', KEYS[1], 'epoch', 'strategy', 'seq', 'wm')
-if not m[1] then return {'U'} end
+local m = redis.call('HMGET', KEYS[1], 'epoch', 'strategy', 'seq', 'wm', 'closed')
+if not m[1] or m[5] then return {'U'} end
 local strategy = m[2] or 'write-behind'
 if strategy ~= ARGV[2] then return {'X', strategy} end
 if tonumber(m[3]) > tonumber(m[4] or '0') then return {'B', m[3]} end

@@ -15,14 +15,16 @@
 --       'W'                       a direct writer is about to commit: Postgres knows, and nobody may fill
 --       'M'                       a miss, and no lease was asked for
 --       and at the end '1' when the index is empty, else ''
+--       or only 'U'               the partition has no epoch, or a closed one: handshake first
 --
 -- The index comes first: while it knows the key, what lies under row:<key> may
 -- be older. An entry whose frame was trimmed was committed long ago: a miss. A
--- clean row of an older epoch may be older than Postgres: a miss.
+-- clean row from before Redis or Postgres went back may be older than Postgres: a miss.
 local log, meta, prefix = KEYS[1], KEYS[2], ARGV[1]
 local now, stale, ahead = tonumber(ARGV[2]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local n = (#ARGV - 6) / 2
-local m = redis.call('HMGET', meta, 'gen', 'glo', 'wm', 'epoch', 'gn')
+local m = redis.call('HMGET', meta, 'gen', 'glo', 'wm', 'cache', 'gn', 'epoch', 'closed')
+if not m[6] or m[7] then return {'U'} end
 local gen, glo = tonumber(m[1] or '1'), tonumber(m[2] or '1')
 local epoch = m[4] or ''
 local out, o = {}, 0

@@ -19,6 +19,8 @@ import (
 //	d  the rows: COPY text lines, with a field of changes where the operation has one (Change)
 //	b  bytes appended to the log so far, this frame included (set by the script)
 //
+// or only l and b: l rows that were acknowledged are lost, and nothing else is here.
+//
 // A head is, little-endian: operation (1 byte), flags (1 byte, 0), accept time
 // after t in milliseconds (2 bytes, saturating), end of the row in d (4 bytes).
 // The fixed size lets the read script slice one row out without decoding.
@@ -91,6 +93,7 @@ type Frame struct {
 	Heads   []byte
 	Data    []byte
 	Bytes   uint64 // bytes appended to the log up to and with this frame; set when read
+	Lost    uint64 // this many rows are lost; there are no others then
 }
 
 // Add appends one row: a COPY line with its newline.
@@ -110,7 +113,7 @@ func (f *Frame) Len() int { return len(f.Heads) / headSize }
 
 // First is the id of the first row.
 func (f *Frame) First() ID {
-	return ID{Epoch: f.Last.Epoch, Seq: f.Last.Seq - uint64(f.Len()) + 1}
+	return ID{Epoch: f.Last.Epoch, Seq: f.Last.Seq - uint64(f.Len()) - f.Lost + 1}
 }
 
 // Op of row i.
@@ -159,6 +162,9 @@ func (f *Frame) Cut(from, to int) *Frame {
 
 // Check returns ErrCorruptFrame unless heads and data fit together.
 func (f *Frame) Check() error {
+	if f.Lost > 0 && len(f.Heads) == 0 && f.Last.Seq >= f.Lost {
+		return nil
+	}
 	if len(f.Heads) == 0 || len(f.Heads)%headSize != 0 || f.Last.Seq < uint64(f.Len()) {
 		return fmt.Errorf("%w: %d bytes of heads, id %s", ErrCorruptFrame, len(f.Heads), f.Last)
 	}

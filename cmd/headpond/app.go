@@ -17,6 +17,7 @@ import (
 
 	"github.com/headpond/headpond/api"
 	"github.com/headpond/headpond/buffer"
+	"github.com/headpond/headpond/buffer/table"
 	"github.com/headpond/headpond/flusher"
 	"github.com/headpond/headpond/flusher/postgres"
 )
@@ -43,6 +44,7 @@ type settings struct {
 	log         *slog.Logger
 	local       func() any             // the local stack's part of the status
 	ready       func(api string) error // called once, when the catalog was read; api is the address served, if any
+	stateDir    string                 // for what this process has acknowledged; empty: none
 	installs    bool                   // triggers of watched tables: the database is a private one
 }
 
@@ -62,6 +64,7 @@ type app struct {
 	watches   *watches
 	watcher   *postgres.Watcher
 	external  *postgres.ExternalCounts
+	processes *postgres.Processes
 	addr      string // where HTTP is served, if it is
 }
 
@@ -91,7 +94,8 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 		return nil, usage(err)
 	}
 	watermarks := postgres.NewWatermarks(a.pool)
-	if a.buffer, err = buffer.New(buffer.Config{}, a.rdb, watermarks, s.log); err != nil {
+	a.processes = postgres.NewProcesses(a.pool)
+	if a.buffer, err = buffer.New(a.bufferConfig(), a.rdb, watermarks, s.log); err != nil {
 		return nil, err
 	}
 	if a.telemetry, err = newTelemetry(); err != nil {
@@ -116,6 +120,16 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 	a.watcher = postgres.NewWatcher(a.flushPool, a.buffer, a.watches.tables, store.External(), s.log)
 	a.external = store.External()
 	return a, a.telemetry.observe(a)
+}
+
+// bufferConfig: a process that accepts no rows holds none.
+func (a *app) bufferConfig() buffer.Config {
+	c := buffer.Config{Keys: func(name string, f *table.Frame) ([]string, error) { return a.tables.keys(name, f) }}
+	if a.role.api() {
+		c.Process, c.Peers = a.processes.ID(), a.processes
+		c.Memory, c.Tally = int64(a.config.Limits.Memory), a.stateDir
+	}
+	return c
 }
 
 func (a *app) close() {
@@ -161,6 +175,7 @@ func (a *app) run(ctx context.Context) error {
 	}
 	if a.role.api() {
 		g.Go(func() error { return a.server.Sample(serving) })
+		g.Go(func() error { return a.processes.Run(buffering, a.buffer.Holds) })
 	}
 	flushed := make(chan struct{})
 	if a.role.flusher() {

@@ -51,6 +51,7 @@ type limitsConfig struct {
 	Wait         time.Duration `yaml:"wait"`
 	BacklogRows  int64         `yaml:"backlog_rows"`
 	BacklogBytes size          `yaml:"backlog_bytes"`
+	Memory       size          `yaml:"memory"`
 }
 
 type flusherConfig struct {
@@ -69,9 +70,11 @@ var defaultTable = tableConfig{
 	Retain: 10 * time.Minute, RetainBytes: 64 << 20, Cache: "rows", OnConflict: "dead-letter",
 }
 
-// defaultLimits: a backlog of 10 million rows of 255 bytes is 2.5 GB of Redis.
+// defaultLimits: a backlog of 10 million rows of 255 bytes is 2.5 GB of Redis. A
+// process keeps what it accepted until it is committed: 512 MiB is 2.5 million
+// rows of 200 bytes, two minutes of 20,000 a second.
 var defaultLimits = limitsConfig{
-	Body: 8 << 20, Rows: 50_000, Wait: time.Minute, BacklogRows: 10_000_000, BacklogBytes: 4 << 30,
+	Body: 8 << 20, Rows: 50_000, Wait: time.Minute, BacklogRows: 10_000_000, BacklogBytes: 4 << 30, Memory: 512 << 20,
 }
 
 func defaultConfig() *config {

@@ -2,8 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
 
 	"github.com/urfave/cli/v3"
 
@@ -34,6 +40,7 @@ func serveCommand() *cli.Command {
 		Usage: "run the API, the flusher or both against DATABASE_URL and REDIS_URL",
 		Flags: append(urlFlags(), listenFlag(), configFlag(), logFlag(),
 			&cli.StringFlag{Name: "role", Usage: "all, api or flusher", Value: "all", Sources: cli.EnvVars("HEADPOND_ROLE")},
+			&cli.StringFlag{Name: "state-dir", Usage: "note in `DIR` how far this process has acknowledged writes (default: in the user's cache directory)", Sources: cli.EnvVars("HEADPOND_STATE_DIR")},
 			&cli.BoolFlag{Name: "migrate", Usage: "create or update the headpond schema first", Sources: cli.EnvVars("HEADPOND_MIGRATE")},
 		),
 		Action: serve,
@@ -84,5 +91,24 @@ func readSettings(c *cli.Command) (settings, error) {
 		return s, usage(err)
 	}
 	s.config = cfg
+	s.stateDir = stateDir(c.String("state-dir"), s)
 	return s, nil
+}
+
+// stateDir is where processes of this database on this machine note what they
+// acknowledged.
+func stateDir(given string, s settings) string {
+	if given != "" {
+		return given
+	}
+	base, err := os.UserCacheDir()
+	if err != nil {
+		base = filepath.Join(os.TempDir(), "headpond-"+strconv.Itoa(os.Getuid()))
+	}
+	of := s.databaseURL
+	if u, err := url.Parse(of); err == nil { // the password may change
+		of = u.Host + u.Path
+	}
+	sum := sha256.Sum256([]byte(of))
+	return filepath.Join(base, "headpond", hex.EncodeToString(sum[:6]))
 }

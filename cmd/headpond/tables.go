@@ -38,6 +38,30 @@ func (t *tables) lookup(name string) *table.Table {
 	return nil
 }
 
+// keys of a frame's rows, as the table is now; nil when it has none or is gone.
+func (t *tables) keys(name string, f *table.Frame) ([]string, error) {
+	tbl := t.lookup(name)
+	if tbl == nil || !tbl.HasKey() {
+		return nil, nil
+	}
+	places, _ := tbl.Places(f.Columns)
+	keys := make([]string, f.Len())
+	for i := range keys {
+		row := make(table.Row, len(tbl.Columns))
+		cells := table.ParseLine(f.Line(i))
+		if len(cells) < len(places) {
+			return nil, table.ErrCorruptFrame
+		}
+		for j, place := range places {
+			if place >= 0 {
+				row[place] = cells[j]
+			}
+		}
+		keys[i] = string(tbl.AppendKey(nil, row))
+	}
+	return keys, nil
+}
+
 // The catalog is looked at every second, by one cheap query.
 const catalogEvery = time.Second
 
@@ -147,6 +171,9 @@ func (t *tables) open(ctx context.Context, read map[string]*table.Table) error {
 	}
 	for _, name := range names {
 		t.a.buffer.AssumeStrategy(name, t.a.config.table(name).Strategy)
+	}
+	if t.a.role.api() {
+		t.a.processes.Beat(ctx) // before it accepts anything
 	}
 	if err := t.a.buffer.OpenPlaces(ctx, places); err != nil {
 		return err

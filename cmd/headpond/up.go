@@ -101,6 +101,7 @@ func (st *stack) start(ctx context.Context, c *cli.Command, s *settings) (err er
 		}
 		return filepath.Join(dir, name)
 	}
+	s.stateDir = in("state")
 	if s.redisURL == "" {
 		st.redis, err = up.StartRedis(ctx, up.RedisOptions{Dir: in("redis"), Ephemeral: ephemeral, Log: s.log})
 		if err != nil {

@@ -130,6 +130,9 @@ func (b *batch) adapt(parts []flusher.Part) error {
 		p := &b.parts[i]
 		frames := make([]*table.Frame, 0, len(p.Frames))
 		for _, f := range p.Frames {
+			if f.Lost > 0 {
+				continue
+			}
 			now, stale, err := b.table.Adapt(f)
 			if err != nil {
 				return err
@@ -246,7 +249,7 @@ func rollback(ctx context.Context, tx pgx.Tx) {
 func advance(ctx context.Context, tx pgx.Tx, report *flusher.Report, dead []deadLetter) error {
 	var tbl string
 	var parts []int32
-	var before, epochs, seqs, committed, coalesced, buried []int64
+	var before, epochs, seqs, committed, coalesced, buried, lost []int64
 	for i := range report.Parts {
 		p := &report.Parts[i]
 		if len(p.Frames) == 0 {
@@ -261,6 +264,7 @@ func advance(ctx context.Context, tx pgx.Tx, report *flusher.Report, dead []dead
 		committed = append(committed, int64(p.Rows())-bad-merged)
 		coalesced = append(coalesced, merged)
 		buried = append(buried, bad)
+		lost = append(lost, p.Lost())
 	}
 	if len(parts) == 0 {
 		return nil
@@ -268,11 +272,11 @@ func advance(ctx context.Context, tx pgx.Tx, report *flusher.Report, dead []dead
 	tag, err := tx.Exec(ctx, `
 		update headpond.watermarks w
 		set epoch = x.epoch, seq = x.seq, committed = w.committed + x.committed, coalesced = w.coalesced + x.coalesced,
-			dead = w.dead + x.dead, updated_at = now()
-		from unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
-			as x (partition, before, epoch, seq, committed, coalesced, dead)
+			dead = w.dead + x.dead, lost = w.lost + x.lost, updated_at = now()
+		from unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
+			as x (partition, before, epoch, seq, committed, coalesced, dead, lost)
 		where w.table_name = $1 and w.partition = x.partition and w.seq = x.before`,
-		tbl, parts, before, epochs, seqs, committed, coalesced, buried)
+		tbl, parts, before, epochs, seqs, committed, coalesced, buried, lost)
 	if err != nil {
 		return fmt.Errorf("move watermarks: %w", err)
 	}

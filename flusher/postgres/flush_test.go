@@ -42,7 +42,9 @@ func setupFlush(t testing.TB, ddl string, partitions int) *flushBundle {
 	for p := range partitions {
 		places = append(places, buffer.Place{Table: "t", Partition: p})
 	}
-	require.NoError(t, b.wms.Hold(t.Context(), places, func(buffer.Place, buffer.Held) (uint64, error) { return 1, nil }))
+	require.NoError(t, b.wms.Hold(t.Context(), places, func(buffer.Place, buffer.Held) (buffer.Opening, error) {
+		return buffer.Opening{Epoch: 1, Why: "first"}, nil
+	}))
 	return b
 }
 

@@ -21,7 +21,7 @@ func NewWatermarks(pool *pgxpool.Pool) *Watermarks { return &Watermarks{pool: po
 // Hold creates the rows that are missing, locks all of them in one
 // transaction, and calls open with each: while it runs, nobody can move them.
 // The epochs that open gives are stored.
-func (w *Watermarks) Hold(ctx context.Context, places []buffer.Place, open func(buffer.Place, buffer.Held) (uint64, error)) error {
+func (w *Watermarks) Hold(ctx context.Context, places []buffer.Place, open func(buffer.Place, buffer.Held) (buffer.Opening, error)) error {
 	if len(places) == 0 {
 		return nil
 	}
@@ -30,26 +30,18 @@ func (w *Watermarks) Hold(ctx context.Context, places []buffer.Place, open func(
 		if err != nil {
 			return err
 		}
-		var moved []buffer.Place
-		var epochs []int64
+		var fresh []buffer.Place
+		var opened []buffer.Opening
 		for _, h := range held {
-			epoch, err := open(h.place, buffer.Held{Watermark: h.id, Opened: h.opened})
+			o, err := open(h.place, buffer.Held{Watermark: h.id, Opened: h.opened})
 			if err != nil {
 				return err
 			}
-			if epoch > h.opened {
-				moved, epochs = append(moved, h.place), append(epochs, int64(epoch)) //nolint:gosec // below 2^53
+			if o.Epoch > h.opened {
+				fresh, opened = append(fresh, h.place), append(opened, o)
 			}
 		}
-		names, parts := columns(moved)
-		_, err = tx.Exec(ctx, `
-			update headpond.watermarks w set opened = x.opened
-			from unnest($1::text[], $2::int[], $3::bigint[]) as x (t, p, opened)
-			where w.table_name = x.t and w.partition = x.p`, names, parts, epochs)
-		if err != nil {
-			return fmt.Errorf("store opened epochs: %w", err)
-		}
-		return nil
+		return storeOpenings(ctx, tx, fresh, opened)
 	})
 }
 
