@@ -84,6 +84,7 @@ func (b *Buffer) lookAtEpochs(ctx context.Context, all bool) error {
 	}
 	for _, s := range states {
 		switch {
+		case b.memory.joined(s.place) == 0 && b.cfg.Process != "": // it is being opened now
 		case s.epoch == 0 && slices.Contains(b.known(), s.place):
 			return b.shake(ctx)
 		case s.closed, s.epoch != b.memory.joined(s.place), b.memory.unsure(s.place):

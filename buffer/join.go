@@ -216,6 +216,9 @@ func (b *Buffer) finish(ctx context.Context, s state, alive []string) error {
 	if err := b.wms.Record(ctx, r); err != nil {
 		return fmt.Errorf("record epoch partition=%s: %w", s.place, err)
 	}
+	if err := b.TouchLists(ctx, s.place.Table); err != nil {
+		return err
+	}
 	stale := "0"
 	if r.Replayed > 0 || r.Lost > 0 || b.Durability().Level != "fsync" {
 		stale = "1"
@@ -241,7 +244,7 @@ func (b *Buffer) sayReopened(s state, r Recovery) {
 	case r.Replayed > 0:
 		b.log.Warn("rows that Redis had lost were put back; none is lost", at...)
 	default:
-		b.log.Info("the new epoch is open; nothing is lost", at...)
+		b.log.Debug("the new epoch is open; nothing is lost", at...)
 	}
 }
 

@@ -146,10 +146,6 @@ func (b *Buffer) openPlace(ctx context.Context, p Place, h Held, torn bool) (o O
 	b.mu.Lock()
 	strategy := b.strategies[p.Table]
 	b.mu.Unlock()
-	// A new epoch begins with a watermark that was never settled here.
-	if err := b.TouchLists(ctx, p.Table); err != nil {
-		return o, err
-	}
 	flag := "0"
 	if torn {
 		flag = "1"
@@ -171,6 +167,11 @@ func (b *Buffer) openPlace(ctx context.Context, p Place, h Held, torn bool) (o O
 	if err != nil {
 		return o, fmt.Errorf("open partition=%s: %w", p, err)
 	}
+	if o.Why != "" { // it begins with a watermark that was never settled here
+		if err := b.TouchLists(ctx, p.Table); err != nil {
+			return o, err
+		}
+	}
 	if o.Why == "behind" || o.Why == "emptied" {
 		b.forget(p, o.Epoch)
 	}
@@ -182,7 +183,7 @@ func (b *Buffer) sayOpened(p Place, o Opening, h Held) {
 	at := []any{"partition", p.String(), "epoch", o.Epoch, "kept", o.Kept.String(), "watermark", h.Watermark.String()}
 	switch o.Why {
 	case "restart":
-		b.log.Info("another run of Redis: a new epoch begins", at...)
+		b.log.Debug("another run of Redis: a new epoch begins", at...)
 	case "behind", "emptied":
 		b.log.Warn("Redis has lost rows of this partition: a new epoch begins when every process has given back what it holds", at...)
 	case "rewind":
@@ -222,6 +223,7 @@ func (g *DataGap) Halts() bool { return true }
 
 // recover takes part in the epochs that are closed, until all are open.
 func (b *Buffer) recover(ctx context.Context, places []Place) error {
+	start, waited := time.Now(), 0
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		states, err := b.states(ctx, places)
 		if err != nil {
@@ -241,8 +243,12 @@ func (b *Buffer) recover(ctx context.Context, places []Place) error {
 			}
 		}
 		if len(closed) == 0 {
+			if waited > 0 {
+				b.log.Info("Redis and Postgres agree again: reads and writes go on", "partitions", waited, "took", time.Since(start).Round(time.Millisecond).String())
+			}
 			return nil
 		}
+		waited = max(waited, len(closed))
 		waiting := b.reopen(ctx, closed)
 		if waiting == nil {
 			continue
