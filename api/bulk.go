@@ -596,7 +596,7 @@ func (s *Server) awaitItems(ctx context.Context, items []*item, limit time.Durat
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for p, last := range lastOf(items) {
-		if !s.waitSettled(ctx, p, last.Seq) {
+		if !s.waitSettled(ctx, p, last) {
 			return false
 		}
 	}

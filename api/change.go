@@ -301,7 +301,7 @@ func (s *Server) awaitOne(ctx context.Context, a *accepted, limit time.Duration)
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if !s.waitSettled(ctx, a.place, a.id.Seq) {
+	if !s.waitSettled(ctx, a.place, a.id) {
 		return nil
 	}
 	dead, err := s.ledger.Dead(ctx, a.place, a.id.Seq-1, a.id.Seq)

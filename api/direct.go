@@ -126,7 +126,7 @@ func (d *directWrite) again(ctx context.Context, err error) error {
 	case errors.As(err, &pending):
 		ctx, cancel := context.WithTimeout(ctx, max(left, 0))
 		defer cancel()
-		if d.s.waitSettled(ctx, pending.Place, pending.Seq) {
+		if d.s.waitSettled(ctx, pending.Place, table.ID{Seq: pending.Seq}) {
 			return nil
 		}
 		return fault(codeStoreUnavailable, "Rows of this table that were accepted earlier are being flushed first, and that takes long. Nothing was applied.").header("Retry-After", "1")

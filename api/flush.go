@@ -85,7 +85,7 @@ func (s *Server) awaitFlush(ctx context.Context, of []buffer.Place, wait time.Du
 	defer cancel()
 	left = waited
 	for len(left) > 0 {
-		inTime := s.waitSettled(waiting, left[0].Place, left[0].Last.Seq)
+		inTime := s.waitSettled(waiting, left[0].Place, left[0].Last)
 		if left, err = s.unsettled(ctx, left); err != nil || !inTime {
 			return waited, left, err
 		}

@@ -103,6 +103,14 @@ func (s *Server) readyz(c echo.Context) error {
 	if err := s.edge.Ping(ctx); err != nil {
 		checks["postgres"] = "Postgres does not answer; writes are accepted and wait, reads come from the cache alone"
 	}
+	var lost int64
+	for _, b := range s.Books() {
+		lost += b.Lost
+	}
+	checks["lost"] = "nothing"
+	if lost > 0 {
+		checks["lost"] = lossWarning(lost)
+	}
 	if c.QueryParams().Has("verbose") {
 		return c.JSON(status, map[string]any{"ready": status == http.StatusOK, "checks": checks, "durability": s.buffer.Durability().Level})
 	}

@@ -140,6 +140,9 @@ func problemOf(err error) *Problem {
 		return p
 	case errors.As(err, &bad):
 		return fault(code(bad.Code), "%s", bad.Detail)
+	case errors.As(err, &full) && full.Memory:
+		return fault(codeBacklogFull, "This process holds as much as it may of what Postgres has not committed yet (limits.memory). Nothing was applied.").
+			header("Retry-After", "2")
 	case errors.As(err, &full):
 		return fault(codeBacklogFull, "The backlog of this table is full: Postgres is not keeping up. Nothing was applied.").
 			header("Retry-After", "2")

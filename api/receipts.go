@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,10 +52,20 @@ func (s *Server) getReceipt(c echo.Context) error {
 	if id.After(tails[0].Last) {
 		return noReceipt()
 	}
+	if id.Epoch < tails[0].Last.Epoch {
+		var lost bool
+		if id, lost, err = s.whereNow(ctx, p, id); err != nil {
+			return err
+		}
+		if lost {
+			return c.JSON(http.StatusOK, map[string]any{"receipt": text, "state": "lost",
+				"reason": "Redis lost this row before it was committed, and the process that had accepted it was gone too."})
+		}
+	}
 	settled := tails[0].Settled >= id.Seq
 	if wait > 0 {
 		waiting, cancel := context.WithTimeout(ctx, wait)
-		settled = s.waitSettled(waiting, p, id.Seq) || settled
+		settled = s.waitSettled(waiting, p, id) || settled
 		cancel()
 	}
 	out, err := s.receiptState(ctx, p, id, tails[0].Last)
@@ -131,9 +142,38 @@ func (s *Server) receiptState(ctx context.Context, p buffer.Place, id, last tabl
 
 const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 
-// waitSettled waits until the partition is committed up to seq, and reports
-// whether it is. Notices can be lost, so it looks by itself now and then.
-func (s *Server) waitSettled(ctx context.Context, p buffer.Place, seq uint64) bool {
+// whereNow gives the id under which a row of an earlier epoch is now: another one
+// when Redis had lost it and a process gave it back.
+func (s *Server) whereNow(ctx context.Context, p buffer.Place, id table.ID) (now table.ID, lost bool, err error) {
+	epochs, err := s.ledger.Recorded(ctx, p, id.Epoch)
+	if err != nil {
+		return id, false, storeUnavailable(err, "Postgres must be asked about this write, and does not answer now.")
+	}
+	for i := range epochs {
+		e := &epochs[i]
+		if !id.After(e.Kept) {
+			continue
+		}
+		at := slices.IndexFunc(e.Moves, func(m buffer.Move) bool {
+			return m.From.Epoch == id.Epoch && id.Seq <= m.From.Seq && id.Seq+uint64(m.Rows) > m.From.Seq //nolint:gosec // rows of one call
+		})
+		if at < 0 {
+			return id, true, nil
+		}
+		m := e.Moves[at]
+		id = table.ID{Epoch: m.To.Epoch, Seq: m.To.Seq - (m.From.Seq - id.Seq)}
+	}
+	return id, false, nil
+}
+
+// waitSettled waits until the partition is committed up to a row, and reports
+// whether it is. Notices can be lost, so it looks by itself now and then. When
+// Redis loses the row meanwhile it is not: where it is then, its receipt tells.
+func (s *Server) waitSettled(ctx context.Context, p buffer.Place, id table.ID) bool {
+	return s.settledUpTo(ctx, p, id.Seq) && (id.Epoch == 0 || s.buffer.Intact(p, id))
+}
+
+func (s *Server) settledUpTo(ctx context.Context, p buffer.Place, seq uint64) bool {
 	look := time.NewTicker(250 * time.Millisecond)
 	defer look.Stop()
 	for {

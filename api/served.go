@@ -47,6 +47,10 @@ type Ledger interface {
 	Progress(ctx context.Context) ([]buffer.Progress, error)
 	Watermark(ctx context.Context, p buffer.Place) (table.ID, error)
 	Dead(ctx context.Context, p buffer.Place, after, upto uint64) ([]buffer.DeadLetter, error)
+	// Recorded gives what the epochs of a place after one began with.
+	Recorded(ctx context.Context, p buffer.Place, after uint64) ([]buffer.Recovery, error)
+	// Events gives the newest recoveries in which rows were missing, newest first.
+	Events(ctx context.Context, limit int) ([]buffer.Event, error)
 }
 
 // catalog is the tables at one moment.

@@ -28,6 +28,7 @@ type status struct {
 	Redis        health                 `json:"redis"`
 	Postgres     health                 `json:"postgres"`
 	Warnings     []string               `json:"warnings"`
+	Recoveries   []buffer.Event         `json:"recoveries"` // in which rows were missing, newest first
 	LocalStack   any                    `json:"local_stack,omitempty"`
 }
 
@@ -88,7 +89,7 @@ func (s *Server) status(ctx context.Context) *status {
 	now := time.Now()
 	st := &status{
 		At: now.UTC(), PID: os.Getpid(), Tables: map[string]tableStatus{}, FlushWorkers: []flushWorker{},
-		Redis: health{OK: true}, Postgres: health{OK: true}, Warnings: []string{},
+		Redis: health{OK: true}, Postgres: health{OK: true}, Warnings: []string{}, Recoveries: []buffer.Event{},
 	}
 	if s.local != nil {
 		st.LocalStack = s.local()
@@ -101,6 +102,9 @@ func (s *Server) status(ctx context.Context) *status {
 	}
 	if err := s.edge.Ping(ctx); err != nil {
 		st.Postgres = health{Detail: "Postgres does not answer. Writes are accepted and wait in Redis; reads come from the cache alone."}
+	}
+	if events, err := s.ledger.Events(ctx, mostEvents); err == nil && events != nil {
+		st.Recoveries = events
 	}
 	lines, err := s.readLedger(ctx)
 	if err != nil {
@@ -120,8 +124,17 @@ func (s *Server) status(ctx context.Context) *status {
 		st.OldestMS = max(st.OldestMS, t.OldestMS)
 		st.Ledger.add(t.Ledger)
 	}
+	if st.Ledger.Lost > 0 {
+		st.Warnings = append(st.Warnings, lossWarning(st.Ledger.Lost))
+	}
 	st.Verdict, st.Why = verdict(st)
 	return st
+}
+
+const mostEvents = 20
+
+func lossWarning(rows int64) string {
+	return fmt.Sprintf("%d rows that were acknowledged are lost: Redis lost them, and the process that had accepted them was gone too. When and where: select * from headpond.epochs where lost > 0.", rows)
 }
 
 func (s *Server) tableStatus(ctx context.Context, name string, lines []partitionLine, flushers []buffer.FlusherStats, now time.Time) tableStatus {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headpond/headpond/buffer"
+
 	"github.com/headpond/headpond/api"
 )
 
@@ -37,6 +39,7 @@ type statusJSON struct {
 	Ledger          ledgerJSON
 	Backlog         struct{ Rows, Bytes int64 }
 	Oldest          int64 `json:"oldest_unflushed_ms"`
+	Recoveries      []buffer.Event
 	Tables          map[string]struct {
 		Ledger     ledgerJSON
 		Halted     bool

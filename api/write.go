@@ -403,7 +403,7 @@ func (s *Server) awaitCommit(ctx context.Context, w *written, limit time.Duratio
 			continue
 		}
 		place := buffer.Place{Table: c.Target.Table, Partition: c.Partition}
-		if !s.waitSettled(ctx, place, r.Last().Seq) {
+		if !s.waitSettled(ctx, place, r.Last()) {
 			return nil
 		}
 		dead, err := s.ledger.Dead(ctx, place, r.First.Seq-1, r.Last().Seq)

@@ -16,6 +16,7 @@ type Counters struct {
 	DirectCommits atomic.Int64 // transactions of those
 	Hits          atomic.Int64 // reads answered from the log or a clean row
 	Misses        atomic.Int64
+	Returned      atomic.Int64 // rows that Redis had lost and this process gave back
 	Late          atomic.Int64 // rows held that Redis had lost and that nobody waited for
 	FillLost      atomic.Int64 // fills refused because a write had taken the lease
 }

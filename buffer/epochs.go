@@ -101,6 +101,9 @@ func (b *Buffer) lookAtEpochs(ctx context.Context, all bool) error {
 // Holds reports whether this process keeps rows that are not committed.
 func (b *Buffer) Holds() bool { return len(b.memory.holding()) > 0 }
 
+// Held is how many bytes this process keeps of what is not committed.
+func (b *Buffer) Held() int64 { return b.memory.bytes.Load() }
+
 // forgot reports whether Redis forgot, since an epoch, which calls it had
 // applied.
 func (b *Buffer) forgot(p Place, since uint64) bool {

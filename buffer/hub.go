@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/headpond/headpond/buffer/table"
 )
 
 // hub tells those who wait in this process what other processes, or this one,
@@ -54,6 +56,11 @@ func (b *Buffer) Settled(p Place) (seq uint64, next <-chan struct{}) {
 	w := b.hub.at(p)
 	return w.seq, w.next
 }
+
+// Intact reports whether a row that this process was told of is still there under
+// its id. It is not when Redis lost it: then it is there under another one, or
+// lost.
+func (b *Buffer) Intact(p Place, id table.ID) bool { return b.memory.intact(p, id) }
 
 // Wakes gives the places that may have something to flush. Notices can be
 // lost: it is a hint, and a slow sweep must stand behind it.

@@ -88,12 +88,13 @@ func (b *Buffer) join(ctx context.Context, s state) error {
 	if err := b.giveBack(ctx, s, b.cfg.Process, units, high); err != nil {
 		return err
 	}
-	b.memory.join(s.place, s.epoch)
+	b.memory.join(s.place, s.epoch, s.kept)
 	if len(units) > 0 {
 		rows := 0
 		for _, u := range units {
 			rows += u.Rows
 		}
+		b.counters.Returned.Add(int64(rows))
 		b.log.Warn("gave rows back that Redis had lost", "partition", s.place.String(), "epoch", s.epoch, "rows", rows)
 	}
 	return nil

@@ -25,7 +25,8 @@ type memory struct {
 type held struct {
 	units  []*unit  // in the order of their ids
 	high   table.ID // the newest row that was ever acknowledged
-	joined uint64   // epoch that this process takes part in
+	joined uint64   // epoch that this process takes part in,
+	kept   table.ID // and up to which id nothing was lost before it
 	recent []recentMark
 }
 
@@ -161,10 +162,20 @@ func (m *memory) take(p Place, kept table.ID, epoch uint64) (units []*unit, rece
 }
 
 // join notes that this process takes part in an epoch now.
-func (m *memory) join(p Place, epoch uint64) {
+func (m *memory) join(p Place, epoch uint64, kept table.ID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.at(p).joined = epoch
+	h := m.at(p)
+	h.joined, h.kept = epoch, kept
+}
+
+// intact reports whether a row that was appended under an id is still there
+// under it: Redis has not lost it since.
+func (m *memory) intact(p Place, id table.ID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := m.at(p)
+	return id.Epoch >= h.joined || !id.After(h.kept)
 }
 
 // unsure reports whether this process gave rows back of which it does not know

@@ -17,6 +17,20 @@ type Progress struct {
 	Committed, Coalesced, Dead, Lost int64
 }
 
+// Event is that Redis or Postgres went back.
+type Event struct {
+	At        time.Time `json:"at"`
+	Table     string    `json:"table"`
+	Partition int       `json:"partition"`
+	Epoch     uint64    `json:"epoch"`
+	Why       string    `json:"why"`      // see Opening
+	Replayed  int64     `json:"put_back"` // rows that processes gave back
+	Lost      int64     `json:"lost"`
+	From      uint64    `json:"lost_from_seq,omitempty"`
+	To        uint64    `json:"lost_to_seq,omitempty"`
+	Open      bool      `json:"open"` // false while processes are waited for
+}
+
 // DeadLetter is a row that Postgres refused.
 type DeadLetter struct {
 	ID       table.ID

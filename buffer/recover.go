@@ -290,7 +290,7 @@ func (b *Buffer) reopen(ctx context.Context, closed []state) error {
 func (b *Buffer) goOn(ctx context.Context, s state) error {
 	was := b.memory.joined(s.place)
 	if was == 0 { // the first time
-		b.memory.join(s.place, s.epoch)
+		b.memory.join(s.place, s.epoch, table.ID{Epoch: s.epoch})
 		return nil
 	}
 	if was == s.epoch && !b.memory.unsure(s.place) {
@@ -305,7 +305,9 @@ func (b *Buffer) goOn(ctx context.Context, s state) error {
 		return fmt.Errorf("ask what became of rows: %w", err)
 	}
 	b.takeOver(s.place, recorded)
-	b.memory.join(s.place, s.epoch)
+	if was != s.epoch && len(recorded) > 0 {
+		b.memory.join(s.place, s.epoch, recorded[len(recorded)-1].Kept)
+	}
 	return nil
 }
 

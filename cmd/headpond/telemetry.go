@@ -64,6 +64,11 @@ func (t *telemetry) observe(a *app) error {
 	o.counter("headpond_read_misses", "Reads that Redis could not answer.", "{read}", c.Misses.Load)
 	o.counter("headpond_fills_refused", "Loaded rows that were not stored, because a write came in between.", "{row}", c.FillLost.Load)
 	if a.role.api() {
+		o.counter("headpond_returned_rows", "Rows that Redis had lost and this process gave back.", "{row}", c.Returned.Load)
+		o.counter("headpond_late_rows", "Rows that this process held, and that the others did not wait for after Redis had lost them.", "{row}", c.Late.Load)
+		_, err := o.meter.Int64ObservableGauge("headpond_memory_bytes", metric.WithDescription("Acknowledged rows that this process keeps until they are committed."), metric.WithUnit("By"),
+			metric.WithInt64Callback(func(_ context.Context, r metric.Int64Observer) error { r.Observe(a.buffer.Held()); return nil }))
+		o.keep(err)
 		o.ledger(a)
 		o.cache(a)
 	}
@@ -112,7 +117,7 @@ func (o *observer) ledger(a *app) {
 	committed := o.total("headpond_ledger_committed_rows", "Rows committed in Postgres.", "{row}")
 	dead := o.total("headpond_ledger_dead_lettered_rows", "Rows that Postgres refused.", "{row}")
 	coalesced := o.total("headpond_ledger_coalesced_rows", "Operations that were merged into another before they were written.", "{row}")
-	lost := o.total("headpond_ledger_lost_rows", "Accepted rows that are known to be lost.", "{row}")
+	lost := o.total("headpond_writes_lost", "Acknowledged rows that are lost.", "{row}")
 	_, err := o.meter.RegisterCallback(func(_ context.Context, r metric.Observer) error {
 		for name, b := range a.server.Books() {
 			at := metric.WithAttributes(attribute.String("table", name))

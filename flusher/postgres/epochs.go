@@ -79,6 +79,24 @@ func storeMoves(ctx context.Context, tx pgx.Tx, r buffer.Recovery) error {
 	return nil
 }
 
+// Events gives the newest recoveries in which rows were missing, or which are
+// not done yet, newest first.
+func (w *Watermarks) Events(ctx context.Context, limit int) ([]buffer.Event, error) {
+	rows, err := w.pool.Query(ctx, `
+		select opened_at, table_name, partition, epoch, why, replayed, lost, coalesce(lost_from, 0), coalesce(lost_to, 0), recorded_at is not null
+		from headpond.epochs where (replayed > 0 or lost > 0 or why = 'rewind' or recorded_at is null) and opened_at > now() - interval '7 days'
+		order by opened_at desc, table_name, partition limit $1`, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read epochs: %w", err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (e buffer.Event, err error) {
+		var epoch, from, to int64
+		err = row.Scan(&e.At, &e.Table, &e.Partition, &epoch, &e.Why, &e.Replayed, &e.Lost, &from, &to, &e.Open)
+		e.Epoch, e.From, e.To = uint64(epoch), uint64(from), uint64(to) //nolint:gosec // never negative
+		return e, err
+	})
+}
+
 // Recorded implements buffer.Watermarks.
 func (w *Watermarks) Recorded(ctx context.Context, p buffer.Place, after uint64) ([]buffer.Recovery, error) {
 	rows, err := w.pool.Query(ctx, `
