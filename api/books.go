@@ -17,6 +17,8 @@ type books struct {
 	samples []sample // oldest first, at most keepSamples
 
 	progress map[buffer.Place]buffer.Progress // what Postgres said last; never changed in place
+	back     map[buffer.Place]uint64          // watermarks that were behind what Redis had heard of, in the sample before
+	gaps     map[buffer.Place]string          // of these, those that cannot be mended
 }
 
 // sample is both sides of the ledger at one moment.
@@ -70,6 +72,7 @@ type partitionLine struct {
 	BacklogSize uint64 `json:"backlog_bytes"`
 	OldestMS    int64  `json:"oldest_unflushed_ms"`
 	place       buffer.Place
+	settled     uint64 // how far Redis has heard of commits
 	ledger      ledgerLine
 	progress    buffer.Progress
 }
@@ -96,7 +99,7 @@ func (s *Server) readLedger(ctx context.Context) (map[string][]partitionLine, er
 		}
 		line := partitionLine{
 			Partition: t.Place.Partition, Epoch: t.Last.Epoch, Seq: t.Last.Seq, Watermark: p.Watermark.Seq,
-			BacklogRows: max(int64(t.Last.Seq)-int64(p.Watermark.Seq), 0), place: t.Place, progress: p, //nolint:gosec // below 2^53
+			BacklogRows: max(int64(t.Last.Seq)-int64(p.Watermark.Seq), 0), place: t.Place, progress: p, settled: t.Settled, //nolint:gosec // below 2^53
 		}
 		if line.BacklogRows > 0 {
 			line.BacklogSize = t.Bytes
@@ -172,6 +175,7 @@ func (s *Server) Sample(ctx context.Context) error {
 		cancel()
 		if err == nil {
 			s.note(ctx, lines)
+			s.lookBack(ctx, lines)
 		}
 	}
 }

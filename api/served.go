@@ -49,6 +49,8 @@ type Ledger interface {
 	Dead(ctx context.Context, p buffer.Place, after, upto uint64) ([]buffer.DeadLetter, error)
 	// Recorded gives what the epochs of a place after one began with.
 	Recorded(ctx context.Context, p buffer.Place, after uint64) ([]buffer.Recovery, error)
+	// Skip counts the rows after a watermark, up to one, as lost.
+	Skip(ctx context.Context, p buffer.Place, from, upto uint64) error
 	// Events gives the newest recoveries in which rows were missing, newest first.
 	Events(ctx context.Context, limit int) ([]buffer.Event, error)
 }

@@ -102,6 +102,7 @@ func New(limits Limits, d Deps) (*Server, error) {
 		e.Match([]string{http.MethodPut, http.MethodPatch, http.MethodDelete}, path, readOnly)
 	}
 	e.GET("/admin/v1/status", s.getStatus)
+	e.POST("/admin/v1/tables/:table/accept-gap", s.acceptGap)
 	s.cacheRoutes(e)
 	return s, nil
 }

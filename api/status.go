@@ -124,6 +124,7 @@ func (s *Server) status(ctx context.Context) *status {
 		st.OldestMS = max(st.OldestMS, t.OldestMS)
 		st.Ledger.add(t.Ledger)
 	}
+	st.Warnings = append(st.Warnings, s.gapWarnings()...)
 	if st.Ledger.Lost > 0 {
 		st.Warnings = append(st.Warnings, lossWarning(st.Ledger.Lost))
 	}

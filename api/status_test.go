@@ -40,6 +40,7 @@ type statusJSON struct {
 	Backlog         struct{ Rows, Bytes int64 }
 	Oldest          int64 `json:"oldest_unflushed_ms"`
 	Recoveries      []buffer.Event
+	Warnings        []string
 	Tables          map[string]struct {
 		Ledger     ledgerJSON
 		Halted     bool

@@ -215,7 +215,7 @@ type DataGap struct {
 
 func (g *DataGap) Error() string {
 	return fmt.Sprintf("data gap in %s: Postgres went back to seq %d, and the log begins at %d: rows %d to %d were committed, and nobody has them any more. "+
-		"Restore a newer backup of Postgres; or accept the loss: headpond accept-gap %s", g.Place, g.Have, g.Next, g.Have+1, g.Next-1, g.Place.Table)
+		"Restore a newer backup of Postgres, or accept the loss: POST /admin/v1/tables/%s/accept-gap", g.Place, g.Have, g.Next, g.Have+1, g.Next-1, g.Place.Table)
 }
 
 // Halts reports that somebody must decide.

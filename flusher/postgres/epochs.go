@@ -79,6 +79,21 @@ func storeMoves(ctx context.Context, tx pgx.Tx, r buffer.Recovery) error {
 	return nil
 }
 
+// Skip counts the rows after a watermark, up to one, as lost: they were committed
+// before Postgres went back, and nobody has them any more.
+func (w *Watermarks) Skip(ctx context.Context, p buffer.Place, from, upto uint64) error {
+	tag, err := w.pool.Exec(ctx, `
+		update headpond.watermarks set seq = $4, lost = lost + $4 - seq, updated_at = now()
+		where table_name = $1 and partition = $2 and seq = $3`, p.Table, p.Partition, int64(from), int64(upto)) //nolint:gosec // below 2^53
+	if err != nil {
+		return fmt.Errorf("skip rows partition=%s: %w", p, err)
+	}
+	if tag.RowsAffected() != 1 {
+		return fmt.Errorf("skip rows partition=%s: the watermark is not at %d any more", p, from)
+	}
+	return nil
+}
+
 // Events gives the newest recoveries in which rows were missing, or which are
 // not done yet, newest first.
 func (w *Watermarks) Events(ctx context.Context, limit int) ([]buffer.Event, error) {
