@@ -67,6 +67,9 @@ func (w *worker) flush(ctx context.Context, j *job, r *result) error {
 		return err
 	}
 
+	if err := FailLooked.Reach(); err != nil {
+		return err
+	}
 	var picked atomic.Int64
 	var gap error
 	load := func(ctx context.Context, claims []Claim) ([]Part, error) {
@@ -87,7 +90,13 @@ func (w *worker) flush(ctx context.Context, j *job, r *result) error {
 		return err
 	}
 	w.f.board.worker(w.id, "settling", j.table.Name)
+	if err := FailCommitted.Reach(); err != nil {
+		return err
+	}
 	if err := w.settle(ctx, j, r, report, stands, time.UnixMilli(picked.Load())); err != nil {
+		return err
+	}
+	if err := FailSettled.Reach(); err != nil {
 		return err
 	}
 	return gap

@@ -68,7 +68,13 @@ func (d *Direct) run(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, do func(*Tx
 	if err := do(&Tx{conn: conn}); err != nil {
 		return err
 	}
+	if err := flusher.FailDirectHeld.Reach(); err != nil {
+		return err
+	}
 	err := tx.Commit(ctx)
+	if failed := flusher.FailDirectCommitted.Reach(); failed != nil {
+		err = failed
+	}
 	var pg *pgconn.PgError
 	switch {
 	case err == nil:

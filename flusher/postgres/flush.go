@@ -90,7 +90,13 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 	if len(claims) == 0 {
 		return report, nil
 	}
+	if err := flusher.FailClaimed.Reach(); err != nil {
+		return nil, err
+	}
 	if report.Parts, err = job.Load(ctx, claims); err != nil {
+		return nil, err
+	}
+	if err := flusher.FailRead.Reach(); err != nil {
 		return nil, err
 	}
 	b := &batch{conn: conn, table: t, orphan: s.orphans(job)}
@@ -101,6 +107,9 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 	if err != nil {
 		return nil, err
 	}
+	if err := flusher.FailWritten.Reach(); err != nil {
+		return nil, err
+	}
 	report.Copied = time.Now()
 	for i := range report.Parts {
 		report.Coalesced[report.Parts[i].Place] = b.coalesced[i]
@@ -109,6 +118,9 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 		report.Dead[d.place] = append(report.Dead[d.place], buffer.DeadRow{Key: d.key, ID: d.id})
 	}
 	if err := advance(ctx, tx, report, b.dead); err != nil {
+		return nil, err
+	}
+	if err := flusher.FailAdvanced.Reach(); err != nil {
 		return nil, err
 	}
 	if err := tx.Commit(ctx); err != nil {

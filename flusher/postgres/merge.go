@@ -33,6 +33,9 @@ func (b *batch) merge(ctx context.Context) error {
 		if err := b.closeWave(ctx, wave, refused); err != nil {
 			return err
 		}
+		if err := flusher.FailWave.Reach(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headpond/headpond/flusher"
 )
 
 // stretch is rows that are written together, numbered from 0.
@@ -30,6 +32,9 @@ func (b *batch) try(ctx context.Context, s stretch, from, to int) error {
 		}
 	}
 	b.wrote = true
+	if err := flusher.FailWriting.Reach(); err != nil {
+		return err
+	}
 	err := s.write(ctx, from, to)
 	if err == nil {
 		return nil
