@@ -73,13 +73,16 @@ func (s *Store) Flush(ctx context.Context, job flusher.Batch) (*flusher.Report, 
 	for try := 1; errors.Is(err, errChangedMeanwhile) && try < 5; try++ {
 		report, err = s.flush(ctx, conn.Conn(), job)
 	}
-	return report, flushError(job.Table, err)
+	if err = flushError(job.Table, err); err != nil && flusher.ClassOf(err) == flusher.Unreachable {
+		s.pool.Reset() // after a restart all pooled connections are dead; after a demotion none of them can write
+	}
+	return report, err
 }
 
 func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*flusher.Report, error) {
 	t := s.lookup(job.Table)
 	if t == nil || t.Unusable != "" {
-		return nil, &FlushError{Table: job.Table, halted: true, err: unusable(t)}
+		return nil, &FlushError{Table: job.Table, class: schemaError, err: unusable(t)}
 	}
 	tx, claims, err := begin(ctx, conn, t, job.Partitions)
 	if err != nil {
