@@ -38,6 +38,10 @@ type Batch struct {
 	// Orphan is asked, once, when a row refers to a row of another table that
 	// is not there: nil makes such rows dead letters, an error ends the Flush.
 	Orphan func(ctx context.Context, parent string) error
+	// Refuse is asked before a row becomes a dead letter because Postgres refuses
+	// it: the count-th of a batch of so many rows, for a reason in a few words. An
+	// error ends the Flush. Nil: any number may be refused.
+	Refuse func(count, rows int, why string) error
 }
 
 // Load gives the rows after each claim, in the same order; a Part may be empty.

@@ -149,6 +149,14 @@ func (f *Flusher) noticed(p buffer.Place) {
 	f.schedule.notice(p.Table, p.Partition, 0, time.Now())
 }
 
+// refuse decides whether one more row may become a dead letter.
+func (f *Flusher) refuse(of refused) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := f.schedule.tables[of.table]
+	return st.refused.check(st.PoisonLimit, of, time.Now())
+}
+
 func (f *Flusher) isIdle() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -174,7 +182,9 @@ func (f *Flusher) dispatch(jobs chan<- *job, free *int) time.Time {
 func (f *Flusher) finish(r result) {
 	name := r.job.table.Name
 	f.mu.Lock()
-	before, wasOpen := f.schedule.tables[name].trouble, f.schedule.breaker.open
+	st := f.schedule.tables[name]
+	before, wasOpen := st.trouble, f.schedule.breaker.open
+	st.refused.committed(r.rows, r.dead, time.Now())
 	f.schedule.done(r.job, r.remains, r.rows, r.merged, r.took, r.err, time.Now())
 	open := f.schedule.breaker.open
 	f.mu.Unlock()

@@ -21,6 +21,7 @@ type tableState struct {
 	mark    *mark // set while the table waits for a parent table
 	merging bool  // most of what the last batch held was merged
 	jobs    int   // under way
+	refused refusals
 	tried   time.Time
 }
 
@@ -264,7 +265,7 @@ func (s *schedule) done(j *job, remains map[int]left, rows, merged int, took tim
 	st.trouble.err, st.trouble.class = err, ClassOf(err)
 	st.trouble.grow()
 	st.trouble.until = now.Add(jitter(st.trouble.pause, s.chance()))
-	if c := st.trouble.class; c == Environment || c == Contention {
+	if c := st.trouble.class; c == Environment || c == Contention || c == Poison {
 		st.sizer.failed()
 	}
 }

@@ -25,6 +25,7 @@ type result struct {
 	remains map[int]left
 	rows    int
 	merged  int // of rows: written with another
+	dead    int // of rows
 	took    time.Duration
 	err     error
 }
@@ -85,6 +86,9 @@ func (w *worker) flush(ctx context.Context, j *job, r *result) error {
 	report, err := w.f.store.Flush(ctx, Batch{
 		Table: j.table.Name, Partitions: todo, Load: load, DatabaseWins: j.table.DatabaseWins,
 		Orphan: func(ctx context.Context, parent string) error { return w.f.orphan(ctx, j, parent) },
+		Refuse: func(count, rows int, why string) error {
+			return w.f.refuse(refused{table: j.table.Name, count: count, rows: rows, why: why})
+		},
 	})
 	if err != nil {
 		return err
@@ -162,6 +166,9 @@ func (w *worker) settle(ctx context.Context, j *job, r *result, report *Report, 
 			t.Dead += int64(len(d))
 		}
 	})
+	for _, d := range report.Dead {
+		r.dead += len(d)
+	}
 	if len(all) == 0 {
 		return nil
 	}

@@ -23,6 +23,7 @@ type Store struct {
 	pool     *pgxpool.Pool
 	lookup   func(name string) *table.Table
 	external ExternalCounts
+	poisoned poisoned
 }
 
 // NewStore on a pool. lookup gives a table as the catalog knows it now, or nil.
@@ -102,7 +103,7 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 	if err := flusher.FailRead.Reach(); err != nil {
 		return nil, err
 	}
-	b := &batch{conn: conn, table: t, orphan: s.orphans(job)}
+	b := &batch{conn: conn, table: t, orphan: s.orphans(job), refuse: job.Refuse, careful: s.poisoned.lately(job.Table)}
 	if err := b.adapt(report.Parts); err != nil {
 		return nil, err
 	}
@@ -119,6 +120,9 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 	}
 	for _, d := range b.dead {
 		report.Dead[d.place] = append(report.Dead[d.place], buffer.DeadRow{Key: d.key, ID: d.id})
+	}
+	if b.refused > 0 {
+		s.poisoned.note(job.Table)
 	}
 	if err := advance(ctx, tx, report, b.dead); err != nil {
 		return nil, err
@@ -155,7 +159,11 @@ func (b *batch) adapt(parts []flusher.Part) error {
 					frames = append(frames, now.Cut(from, row))
 				}
 				from = row + 1
-				if err := b.setAside(p, now, row, retyped(b.table, stale[row])); err != nil {
+				cause := retyped(b.table, stale[row])
+				if err := b.mayRefuse(cause); err != nil {
+					return err
+				}
+				if err := b.setAside(p, now, row, cause); err != nil {
 					return err
 				}
 			}
