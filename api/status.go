@@ -25,6 +25,7 @@ type status struct {
 	Ledger       ledgerLine             `json:"ledger"`
 	Tables       map[string]tableStatus `json:"tables"`
 	FlushWorkers []flushWorker          `json:"flush_workers"`
+	Breaker      breaker                `json:"breaker"`
 	Redis        health                 `json:"redis"`
 	Postgres     health                 `json:"postgres"`
 	Warnings     []string               `json:"warnings"`
@@ -116,6 +117,7 @@ func (s *Server) status(ctx context.Context) *status {
 			st.FlushWorkers = append(st.FlushWorkers, flushWorker{Process: f.ID, PID: f.PID, State: w.State, Table: w.Table, Since: w.Since})
 		}
 	}
+	st.Breaker = breakerOf(flushers)
 	for name, l := range lines {
 		t := s.tableStatus(ctx, name, l, flushers, now)
 		st.Tables[name] = t
@@ -195,6 +197,8 @@ func verdict(st *status) (word, why string) {
 		return "blocked", st.Redis.Detail
 	case !st.Postgres.OK:
 		return "blocked", st.Postgres.Detail
+	case st.Breaker.all:
+		return "blocked", st.Breaker.sentence(st.At)
 	}
 	for _, name := range sortedKeys(st.Tables) {
 		if t := st.Tables[name]; t.Halted {

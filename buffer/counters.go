@@ -12,6 +12,7 @@ type Counters struct {
 	Refused       atomic.Int64 // rows refused because the backlog was full
 	Repeats       atomic.Int64 // calls that Redis recognised as sent before
 	Unknown       atomic.Int64 // rows whose outcome stayed unknown
+	Broken        atomic.Int64 // calls answered with an error that no script of ours may have
 	DirectRows    atomic.Int64 // written to Postgres before their answer
 	DirectCommits atomic.Int64 // transactions of those
 	Hits          atomic.Int64 // reads answered from the log or a clean row

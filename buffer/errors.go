@@ -62,7 +62,7 @@ const (
 // its first write. Source: Redis 7.0 server.c (processCommand), script.c.
 var refusals = []string{
 	"OOM", "MISCONF", "READONLY", "LOADING", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN",
-	"BUSY", "TRYAGAIN", "NOAUTH", "NOPERM", "WRONGPASS", "ERR max number of clients", "MOVED", "ASK",
+	"BUSY", "TRYAGAIN", "NOAUTH", "NOPERM", "WRONGPASS", "DENIED", "ERR max number of clients", "ERR AUTH", "MOVED", "ASK",
 }
 
 // classify says what is known after a call ended with err.
@@ -84,7 +84,7 @@ func classify(err error) verdict {
 	if errors.As(err, &op) && op.Op == "dial" {
 		return notApplied
 	}
-	if errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrClosed) {
+	if errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) || errors.Is(err, redis.ErrClosed) {
 		return notApplied
 	}
 	return unknown

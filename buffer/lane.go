@@ -273,6 +273,7 @@ func (l *lane) settle(k *call) (retry, handshake bool, err error) {
 			k.unknown = true
 			return true, false, err
 		default:
+			l.b.counters.Broken.Add(1)
 			l.b.log.Error("append script failed", "partition", k.place.String(), "error", err)
 			k.finish(fmt.Errorf("append rows partition=%s: %w", k.place, err))
 			return false, false, nil

@@ -45,7 +45,24 @@ type FlusherStats struct {
 	At      time.Time             `json:"at"`
 	Workers []WorkerStats         `json:"workers"`
 	Tables  map[string]FlushStats `json:"tables"`
+	Breaker Breaker               `json:"breaker"`
 }
+
+// Breaker of a flusher process: open, nothing is flushed until Next, because
+// what is wrong is wrong for all tables; half open, one batch is tried.
+type Breaker struct {
+	State string    `json:"state"`                // closed, open, half-open
+	Since time.Time `json:"since,omitzero"`       // when the first of the failures was that opened it
+	Why   string    `json:"why,omitempty"`        // the last of them
+	Next  time.Time `json:"next_try_at,omitzero"` // when it is half open
+}
+
+// States of a Breaker.
+const (
+	BreakerClosed   = "closed"
+	BreakerOpen     = "open"
+	BreakerHalfOpen = "half-open"
+)
 
 // WorkerStats is what one worker does now.
 type WorkerStats struct {
@@ -58,21 +75,23 @@ type WorkerStats struct {
 // milliseconds, over the rows committed in the last 30 to 60 seconds; counts are since
 // the start of the process.
 type FlushStats struct {
-	LagP50     float64   `json:"lag_p50_ms"`
-	LagP99     float64   `json:"lag_p99_ms"`
-	LagP999    float64   `json:"lag_p999_ms"`
-	LagRows    int64     `json:"lag_rows"`
-	Batches    int64     `json:"batches"`
-	Rows       int64     `json:"rows"`
-	Coalesced  int64     `json:"coalesced"` // of Rows: merged into another before they were written
-	Dead       int64     `json:"dead"`
-	Failures   int64     `json:"failures"`
-	BatchRows  int       `json:"batch_rows"`  // of the last batch
-	BatchLimit int       `json:"batch_limit"` // most rows of the next
-	FlushMS    float64   `json:"flush_ms"`    // of the last batch
-	Halted     bool      `json:"halted,omitempty"`
-	Error      string    `json:"error,omitempty"`
-	ErrorSince time.Time `json:"error_since,omitzero"`
+	LagP50    float64 `json:"lag_p50_ms"`
+	LagP99    float64 `json:"lag_p99_ms"`
+	LagP999   float64 `json:"lag_p999_ms"`
+	LagRows   int64   `json:"lag_rows"`
+	Batches   int64   `json:"batches"`
+	Rows      int64   `json:"rows"`
+	Coalesced int64   `json:"coalesced"` // of Rows: merged into another before they were written
+	Dead      int64   `json:"dead"`
+	Failures  int64   `json:"failures"`
+	// Retries is Failures by what was wrong: unreachable, contention, schema …
+	Retries    map[string]int64 `json:"retries,omitempty"`
+	BatchRows  int              `json:"batch_rows"`  // of the last batch
+	BatchLimit int              `json:"batch_limit"` // most rows of the next
+	FlushMS    float64          `json:"flush_ms"`    // of the last batch
+	Halted     bool             `json:"halted,omitempty"`
+	Error      string           `json:"error,omitempty"`
+	ErrorSince time.Time        `json:"error_since,omitzero"`
 }
 
 const (

@@ -14,6 +14,8 @@ type Table struct {
 	Retain      time.Duration // committed frames stay in the log for so long,
 	RetainBytes int64         // at most so many bytes of them per partition
 
+	PoisonLimit int // rows that Postgres may refuse within a minute, or 1 % of all if that is more; 0: any number
+
 	DatabaseWins bool // see Batch
 	Lists        bool // lists of it are cached, and go with each flush
 }

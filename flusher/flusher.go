@@ -2,7 +2,6 @@ package flusher
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -25,8 +24,7 @@ type Store interface {
 	// Flush locks the watermarks of those partitions that nobody else holds,
 	// loads what follows them, writes it, and moves the watermarks, all in one
 	// transaction. An error means that nothing is known to be committed; the
-	// next Flush finds out by itself. Errors that answer Halts() true need a
-	// change of schema; all others pass with time.
+	// next Flush finds out by itself. Its errors tell their Class.
 	Flush(ctx context.Context, b Batch) (*Report, error)
 	// DeadBetween lists the dead letters of a place after a seq, up to another.
 	DeadBetween(ctx context.Context, p buffer.Place, after, upto uint64) ([]buffer.DeadRow, error)
@@ -43,6 +41,10 @@ type Batch struct {
 	// Orphan is asked, once, when a row refers to a row of another table that
 	// is not there: nil makes such rows dead letters, an error ends the Flush.
 	Orphan func(ctx context.Context, parent string) error
+	// Refuse is asked before a row becomes a dead letter because Postgres refuses
+	// it: the count-th of a batch of so many rows, for a reason in a few words. An
+	// error ends the Flush. Nil: any number may be refused.
+	Refuse func(count, rows int, why string) error
 }
 
 // Load gives the rows after each claim, in the same order; a Part may be empty.
@@ -107,12 +109,6 @@ func (g *Gap) Error() string {
 		return fmt.Sprintf("data gap in %s: the log should go on at seq %d and ends there", g.Place, g.Want)
 	}
 	return fmt.Sprintf("data gap in %s: the log should go on at seq %d and goes on at %s", g.Place, g.Want, g.Found)
-}
-
-// halts reports whether err needs somebody to mend the schema.
-func halts(err error) bool {
-	var h interface{ Halts() bool }
-	return errors.As(err, &h) && h.Halts()
 }
 
 // checkDense returns a Gap unless the frames follow the watermark and each

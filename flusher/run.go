@@ -40,7 +40,7 @@ func New(cfg Config, log Log, store Store, wakes <-chan buffer.Place, observe Ob
 	cfg = cfg.withDefaults()
 	return &Flusher{
 		cfg: cfg, log: log, store: store, wakes: wakes, observe: observe, slog: logger,
-		board: newBoard(cfg.Workers), schedule: newSchedule(), nudge: make(chan struct{}, 1),
+		board: newBoard(cfg.Workers), schedule: newSchedule(rand.Float64), nudge: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -57,11 +57,12 @@ func (f *Flusher) Stats() buffer.FlusherStats {
 	s := f.board.stats()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	s.Breaker = f.schedule.breaker.stats(time.Now())
 	for name, st := range f.schedule.tables {
 		t := s.Tables[name]
 		t.BatchLimit = st.sizer.rows
 		if st.trouble.err != nil {
-			t.Error, t.Halted = st.trouble.err.Error(), st.trouble.halted
+			t.Error, t.Halted = st.trouble.err.Error(), st.trouble.class.Halts()
 			t.ErrorSince = st.trouble.since
 		}
 		s.Tables[name] = t
@@ -148,6 +149,14 @@ func (f *Flusher) noticed(p buffer.Place) {
 	f.schedule.notice(p.Table, p.Partition, 0, time.Now())
 }
 
+// refuse decides whether one more row may become a dead letter.
+func (f *Flusher) refuse(of refused) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := f.schedule.tables[of.table]
+	return st.refused.check(st.PoisonLimit, of, time.Now())
+}
+
 func (f *Flusher) isIdle() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -171,20 +180,30 @@ func (f *Flusher) dispatch(jobs chan<- *job, free *int) time.Time {
 }
 
 func (f *Flusher) finish(r result) {
+	name := r.job.table.Name
 	f.mu.Lock()
-	before := f.schedule.tables[r.job.table.Name].trouble
+	st := f.schedule.tables[name]
+	before, wasOpen := st.trouble, f.schedule.breaker.open
+	st.refused.committed(r.rows, r.dead, time.Now())
 	f.schedule.done(r.job, r.remains, r.rows, r.merged, r.took, r.err, time.Now())
+	open := f.schedule.breaker.open
 	f.mu.Unlock()
 	switch {
+	case open && !wasOpen:
+		f.slog.Error("flushes pause; they are tried now and then, and go on by themselves", "error", r.err)
+	case wasOpen && !open:
+		f.slog.Info("flushes go on")
+	}
+	switch class := ClassOf(r.err); {
 	case isWaiting(r.err):
-		f.slog.Debug("flush put off", "table", r.job.table.Name, "why", r.err)
+		f.slog.Debug("flush put off", "table", name, "why", r.err)
 	case r.err != nil:
-		f.board.table(r.job.table.Name, func(t *tableBoard) { t.Failures++ })
-		if before.err == nil || before.err.Error() != r.err.Error() {
-			f.slog.Error("flush", "table", r.job.table.Name, "halted", halts(r.err), "error", r.err)
+		f.board.table(name, func(t *tableBoard) { t.failed(class) })
+		if !wasOpen && (before.err == nil || before.err.Error() != r.err.Error()) {
+			f.slog.Error("flush", "table", name, "halted", class.Halts(), "class", string(class), "error", r.err)
 		}
 	case before.err != nil:
-		f.slog.Info("flush works again", "table", r.job.table.Name, "trouble_lasted", time.Since(before.since).Round(time.Millisecond).String())
+		f.slog.Info("flush works again", "table", name, "trouble_lasted", time.Since(before.since).Round(time.Millisecond).String())
 	}
 }
 

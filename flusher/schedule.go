@@ -8,7 +8,9 @@ import (
 // schedule knows which partitions have something to flush, when each is due,
 // and which tables are in trouble. Pure: it is told the time.
 type schedule struct {
-	tables map[string]*tableState
+	tables  map[string]*tableState
+	breaker breaker
+	chance  func() float64 // from 0 to 1; for jitter
 }
 
 type tableState struct {
@@ -18,6 +20,9 @@ type tableState struct {
 	trouble trouble
 	mark    *mark // set while the table waits for a parent table
 	merging bool  // most of what the last batch held was merged
+	jobs    int   // under way
+	refused refusals
+	tried   time.Time
 }
 
 // patience is how long a row waits for company: where rows are merged, more
@@ -38,23 +43,41 @@ type partState struct {
 	due     time.Time
 }
 
-// trouble of a table: it is not tried again before until.
+// trouble of a table: it is not tried again before until, and then by one batch.
 type trouble struct {
-	err    error
-	since  time.Time
-	until  time.Time
-	pause  time.Duration
-	halted bool
+	err   error
+	class Class
+	since time.Time
+	until time.Time
+	pause time.Duration
 }
 
-// Pauses after errors grow from first to most.
+// grow chooses the next pause. A lock is released soon; what a flush of another
+// table waits for comes within one; where the cause is shared the breaker waits.
+func (t *trouble) grow() {
+	switch t.class {
+	case PutOff, Unreachable, BufferAway:
+		t.pause = firstPause
+	case Contention:
+		t.pause = min(max(2*t.pause, firstLock), mostLock)
+	default:
+		t.pause = min(max(2*t.pause, firstPause), mostPause)
+	}
+}
+
+// Pauses after errors grow from first to most, each less up to half of it by
+// chance.
 const (
 	firstPause = 50 * time.Millisecond
 	mostPause  = 3 * time.Second
+	firstLock  = 10 * time.Millisecond
+	mostLock   = 500 * time.Millisecond
 	busyPause  = 20 * time.Millisecond // before a partition that another worker holds is looked at again
 )
 
-func newSchedule() *schedule { return &schedule{tables: make(map[string]*tableState)} }
+func newSchedule(chance func() float64) *schedule {
+	return &schedule{tables: make(map[string]*tableState), chance: chance}
+}
 
 // set adds a table or changes how it is flushed. A table never shrinks its
 // partitions while it runs.
@@ -118,11 +141,34 @@ func (s *schedule) next(now time.Time) (*job, time.Time) {
 	if best == nil || at.After(now) {
 		return nil, at
 	}
-	return best.take(), at
+	if until, probing := s.breaker.hold(); probing {
+		return nil, time.Time{}
+	} else if until.After(now) {
+		return nil, until
+	} else if !until.IsZero() {
+		best = s.longAgo(now)
+	}
+	j := best.take()
+	best.tried = now
+	s.breaker.began(j)
+	return j, at
+}
+
+// longAgo gives the table that is due and was tried the longest time ago.
+func (s *schedule) longAgo(now time.Time) (best *tableState) {
+	for _, st := range s.tables {
+		if due, ok := st.due(); ok && !due.After(now) && (best == nil || st.tried.Before(best.tried)) {
+			best = st
+		}
+	}
+	return best
 }
 
 // due is when the table's first pending partition is due.
 func (st *tableState) due() (at time.Time, ok bool) {
+	if st.jobs > 0 && st.trouble.err != nil && st.trouble.class != PutOff {
+		return at, false // a lock that is waited for must not hold all workers
+	}
 	for i := range st.parts {
 		p := &st.parts[i]
 		if p.pending && !p.running && (!ok || p.due.Before(at)) {
@@ -148,6 +194,7 @@ func (st *tableState) take() *job {
 	if st.mark != nil && st.mark.parent == st.Name {
 		ready = ready[:1]
 	}
+	st.jobs++
 	j := &job{table: st.Table, rows: st.sizer.rows, mark: st.mark}
 	var rows int64
 	for _, i := range ready {
@@ -177,10 +224,12 @@ type left struct {
 
 // done takes a job's result.
 func (s *schedule) done(j *job, remains map[int]left, rows, merged int, took time.Duration, err error, now time.Time) {
+	s.breaker.done(j, err, now, s.chance())
 	st := s.tables[j.table.Name]
 	if st == nil {
 		return
 	}
+	st.jobs--
 	if err == nil && rows > 0 {
 		st.merging = merged > rows/2
 	}
@@ -213,13 +262,12 @@ func (s *schedule) done(j *job, remains map[int]left, rows, merged int, took tim
 	if st.trouble.err == nil {
 		st.trouble.since = now
 	}
-	st.trouble.err = err
-	st.trouble.halted = halts(err)
-	st.trouble.pause = min(max(2*st.trouble.pause, firstPause), mostPause)
-	if isWaiting(err) {
-		st.trouble.pause = firstPause // for a flush of another table, which takes no longer
+	st.trouble.err, st.trouble.class = err, ClassOf(err)
+	st.trouble.grow()
+	st.trouble.until = now.Add(jitter(st.trouble.pause, s.chance()))
+	if c := st.trouble.class; c == Environment || c == Contention || c == Poison {
+		st.sizer.failed()
 	}
-	st.trouble.until = now.Add(st.trouble.pause)
 }
 
 // idle reports that nothing is pending or running.

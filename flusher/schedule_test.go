@@ -13,7 +13,7 @@ import (
 var epoch = time.Unix(1_700_000_000, 0)
 
 func twoTables() *schedule {
-	s := newSchedule()
+	s := newSchedule(whole)
 	for _, name := range []string{"a", "b"} {
 		s.set(Table{Name: name, Partitions: 4, Linger: 50 * time.Millisecond, TargetLag: 500 * time.Millisecond})
 	}
@@ -179,7 +179,7 @@ func TestScheduleDoesNotSpinOnABusyPartition(t *testing.T) {
 // them, and no longer than half of its target lag.
 func TestPatienceWhereRowsMerge(t *testing.T) {
 	now := time.Now()
-	s := newSchedule()
+	s := newSchedule(whole)
 	s.set(Table{Name: "t", Partitions: 1, Linger: 50 * time.Millisecond, TargetLag: 500 * time.Millisecond})
 	due := func() time.Duration {
 		_, at := s.next(now)
@@ -199,3 +199,6 @@ func TestPatienceWhereRowsMerge(t *testing.T) {
 	s.notice("t", 0, 1, now)
 	require.Equal(t, 50*time.Millisecond, due())
 }
+
+// whole takes nothing off a pause.
+func whole() float64 { return 1 }

@@ -30,3 +30,7 @@ func (s *sizer) flushed(rows int, took time.Duration) {
 	// Half way towards it: one slow fsync should not shrink the batches.
 	s.rows = min(max((s.rows+fit)/2, minBatch), maxBatch)
 }
+
+// failed adapts to a batch that was not committed: a smaller one needs less time,
+// memory and locks.
+func (s *sizer) failed() { s.rows = max(s.rows/2, minBatch) }

@@ -1,6 +1,7 @@
 package flusher
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -68,6 +69,15 @@ type tableBoard struct {
 	lag lagWindow
 }
 
+// failed counts a batch that is tried again.
+func (t *tableBoard) failed(c Class) {
+	t.Failures++
+	if t.Retries == nil {
+		t.Retries = make(map[string]int64)
+	}
+	t.Retries[string(c)]++
+}
+
 func newBoard(workers int) *board {
 	b := &board{workers: make([]buffer.WorkerStats, workers), tables: make(map[string]*tableBoard)}
 	for i := range b.workers {
@@ -101,6 +111,11 @@ func (b *board) stats() buffer.FlusherStats {
 	for name, t := range b.tables {
 		t.lag.fill(&t.FlushStats, now)
 		s.Tables[name] = t.FlushStats
+		if t.Retries != nil {
+			shown := s.Tables[name]
+			shown.Retries = maps.Clone(t.Retries)
+			s.Tables[name] = shown
+		}
 	}
 	return s
 }

@@ -25,6 +25,7 @@ type result struct {
 	remains map[int]left
 	rows    int
 	merged  int // of rows: written with another
+	dead    int // of rows
 	took    time.Duration
 	err     error
 }
@@ -71,6 +72,9 @@ func (w *worker) flush(ctx context.Context, j *job, r *result) error {
 		return err
 	}
 
+	if err := FailLooked.Reach(); err != nil {
+		return err
+	}
 	var picked atomic.Int64
 	var torn []*torn
 	load := func(ctx context.Context, claims []Claim) (parts []Part, err error) {
@@ -82,12 +86,21 @@ func (w *worker) flush(ctx context.Context, j *job, r *result) error {
 	report, err := w.f.store.Flush(ctx, Batch{
 		Table: j.table.Name, Partitions: todo, Load: load, DatabaseWins: j.table.DatabaseWins,
 		Orphan: func(ctx context.Context, parent string) error { return w.f.orphan(ctx, j, parent) },
+		Refuse: func(count, rows int, why string) error {
+			return w.f.refuse(refused{table: j.table.Name, count: count, rows: rows, why: why})
+		},
 	})
 	if err != nil {
 		return err
 	}
 	w.f.board.worker(w.id, "settling", j.table.Name)
+	if err := FailCommitted.Reach(); err != nil {
+		return err
+	}
 	if err := w.settle(ctx, j, r, report, stands, time.UnixMilli(picked.Load())); err != nil {
+		return err
+	}
+	if err := FailSettled.Reach(); err != nil {
 		return err
 	}
 	return w.reopen(ctx, torn)
@@ -154,6 +167,9 @@ func (w *worker) settle(ctx context.Context, j *job, r *result, report *Report, 
 			t.Dead += int64(len(d))
 		}
 	})
+	for _, d := range report.Dead {
+		r.dead += len(d)
+	}
 	if len(all) == 0 {
 		return nil
 	}

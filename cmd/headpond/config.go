@@ -43,6 +43,7 @@ type tableConfig struct {
 	RetainBytes size           `yaml:"retain_bytes"`
 	Cache       string         `yaml:"cache"`
 	OnConflict  string         `yaml:"on_conflict"`
+	PoisonLimit int            `yaml:"poison_limit"`
 }
 
 type limitsConfig struct {
@@ -68,6 +69,7 @@ var defaultTable = tableConfig{
 	Refresh: span(0), Stale: span(0), Watch: "none", OnExternal: "buffer-wins",
 	Linger: 50 * time.Millisecond, TargetLag: 500 * time.Millisecond,
 	Retain: 10 * time.Minute, RetainBytes: 64 << 20, Cache: "rows", OnConflict: "dead-letter",
+	PoisonLimit: 100,
 }
 
 // defaultLimits: a backlog of 10 million rows of 255 bytes is 2.5 GB of Redis. A
@@ -159,6 +161,9 @@ func (t tableConfig) check(where string, bad func(string, ...any)) {
 			bad("`%s.%s` must be from 0 to 720h, not %s", where, name, *d)
 		}
 	}
+	if t.PoisonLimit < 0 {
+		bad("`%s.poison_limit` must be above zero (rows in a minute), not %d", where, t.PoisonLimit)
+	}
 	if t.RetainBytes < 0 {
 		bad("`%s.retain_bytes` must not be negative", where)
 	}
@@ -183,6 +188,7 @@ func (c *config) table(name string) tableConfig {
 		t.RetainBytes = or(over.RetainBytes, t.RetainBytes)
 		t.Cache = or(over.Cache, t.Cache)
 		t.OnConflict = or(over.OnConflict, t.OnConflict)
+		t.PoisonLimit = or(over.PoisonLimit, t.PoisonLimit)
 	}
 	return t
 }

@@ -43,25 +43,33 @@ func await(t testing.TB, what string, cond func() bool) {
 	}
 }
 
-// built is the program, built when the first test asks for it and removed when
+// build is the program, built when the first test asks for it and removed when
 // the last one has ended.
-var built struct {
+type build struct {
+	tags  string
 	mu    sync.Mutex // guards the rest; held while building
 	users int
 	dir   string
 }
 
+var built, builtWithFailpoints = build{}, build{tags: "failpoints"}
+
 // buildProgram gives the path of the program, with the race detector if the
 // tests have it. Call it before t.Parallel: all tests that run are counted
 // before the first of them ends.
-func buildProgram(t *testing.T) string {
+func buildProgram(t *testing.T) string { return built.program(t) }
+
+// buildWithFailpoints is buildProgram of one that heeds HEADPOND_FAILPOINT.
+func buildWithFailpoints(t *testing.T) string { return builtWithFailpoints.program(t) }
+
+func (b *build) program(t *testing.T) string {
 	t.Helper()
-	built.mu.Lock()
-	defer built.mu.Unlock()
-	if built.dir == "" {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.dir == "" {
 		dir, err := os.MkdirTemp("", "headpond-program-")
 		require.NoError(t, err)
-		args := []string{"build", "-o", filepath.Join(dir, "headpond")}
+		args := []string{"build", "-tags", b.tags, "-o", filepath.Join(dir, "headpond")}
 		if raceDetector() {
 			args = append(args, "-race")
 		}
@@ -69,20 +77,20 @@ func buildProgram(t *testing.T) string {
 		defer cancel()
 		out, err := exec.CommandContext(ctx, "go", append(args, ".")...).CombinedOutput()
 		require.NoError(t, err, "%s", out)
-		built.dir = dir
+		b.dir = dir
 	}
-	built.users++
+	b.users++
 	t.Cleanup(func() {
-		built.mu.Lock()
-		defer built.mu.Unlock()
-		if built.users--; built.users == 0 {
-			if err := os.RemoveAll(built.dir); err != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.users--; b.users == 0 {
+			if err := os.RemoveAll(b.dir); err != nil {
 				t.Errorf("remove the program: %v", err)
 			}
-			built.dir = ""
+			b.dir = ""
 		}
 	})
-	return filepath.Join(built.dir, "headpond")
+	return filepath.Join(b.dir, "headpond")
 }
 
 func raceDetector() bool {

@@ -262,7 +262,7 @@ func (t *tables) flush(written map[string]bool) {
 		t.a.flusher.Set(flusher.Table{
 			Name: name, Partitions: c.Partitions, Linger: c.Linger, TargetLag: c.TargetLag,
 			Retain: c.Retain, RetainBytes: int64(c.RetainBytes) / int64(c.Partitions), DatabaseWins: c.OnExternal == databaseWins,
-			Lists: *c.ListTTL > 0,
+			Lists: *c.ListTTL > 0, PoisonLimit: c.PoisonLimit,
 		})
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/headpond/headpond/api"
+	"github.com/headpond/headpond/buffer"
 )
 
 // telemetry is the metrics of this process: OpenTelemetry instruments, read by
@@ -58,6 +59,7 @@ func (t *telemetry) observe(a *app) error {
 	o.counter("headpond_append_repeats", "Script calls that Redis recognised as sent before.", "{call}", c.Repeats.Load)
 	o.counter("headpond_refused_rows", "Rows refused because the backlog was full.", "{row}", c.Refused.Load)
 	o.counter("headpond_unknown_rows", "Rows whose outcome stayed unknown.", "{row}", c.Unknown.Load)
+	o.counter("headpond_script_errors", "Script calls that Redis answered as no script of ours may be: a bug, or keys that others wrote to.", "{call}", c.Broken.Load)
 	o.counter("headpond_direct_rows", "Rows written to Postgres before their answer.", "{row}", c.DirectRows.Load)
 	o.counter("headpond_direct_commits", "Transactions of those rows.", "{transaction}", c.DirectCommits.Load)
 	o.counter("headpond_read_hits", "Reads answered from Redis.", "{read}", c.Hits.Load)
@@ -178,12 +180,19 @@ func (o *observer) flusher(a *app) {
 	coalesced := o.total("headpond_flush_coalesced_rows", "Of the rows committed by this process: merged into another before they were written.", "{row}")
 	failures := o.total("headpond_flush_failures", "Batches that were not committed and are tried again.", "{batch}")
 	dead := o.total("headpond_flush_dead_lettered_rows", "Rows that this process put into the dead letters.", "{row}")
-	halted := o.gauge("headpond_table_halted", "1 while a table waits for its schema to be mended.", "")
+	retries := o.total("headpond_flush_retries", "The same, by what was wrong.", "{batch}")
+	breaker := o.gauge("headpond_flush_breaker", "0 closed, 1 half open, 2 open: nothing is flushed for a moment, since it would fail for every table.", "")
+	halted := o.gauge("headpond_table_halted", "1 while a table waits for somebody to mend it.", "")
 	changes := o.total("headpond_external_changes", "Rows that others changed in Postgres and that left the cache; a whole table counts once.", "{row}")
 	conflicts := o.total("headpond_external_conflicts", "Of those, rows that had a change waiting (buffer-wins), and changes that were set aside for it (database-wins).", "{row}")
 	_, err := o.meter.RegisterCallback(func(_ context.Context, r metric.Observer) error {
 		o.external(a, r, changes, conflicts)
-		for name, s := range a.flusher.Stats().Tables {
+		stats := a.flusher.Stats()
+		r.ObserveFloat64(breaker, map[string]float64{buffer.BreakerHalfOpen: 1, buffer.BreakerOpen: 2}[stats.Breaker.State])
+		for name, s := range stats.Tables {
+			for class, n := range s.Retries {
+				r.ObserveFloat64(retries, float64(n), metric.WithAttributes(attribute.String("table", name), attribute.String("class", class)))
+			}
 			at := metric.WithAttributes(attribute.String("table", name))
 			r.ObserveFloat64(batches, float64(s.Batches), at)
 			r.ObserveFloat64(rows, float64(s.Rows), at)
@@ -197,7 +206,7 @@ func (o *observer) flusher(a *app) {
 			r.ObserveFloat64(halted, h, at)
 		}
 		return nil
-	}, batches, rows, coalesced, failures, dead, halted, changes, conflicts)
+	}, batches, rows, coalesced, failures, retries, breaker, dead, halted, changes, conflicts)
 	o.keep(err)
 }
 

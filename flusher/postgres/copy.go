@@ -22,7 +22,10 @@ type batch struct {
 	coalesced []int64   // of each part: operations merged into another
 	orphan    orphanage // asked before rows without a parent become dead letters
 	again     bool      // what is refused now is tried once more
-	wrote     bool      // something was written since the savepoint was set
+	first     []string  // what is executed before the next write, in its round trip
+	careful   bool      // rows are refused, in this batch or in one a moment ago: see step
+	refuse    func(count, rows int, why string) error
+	refused   int // rows so far
 }
 
 // run is frames with the same column list, in order. Its rows are numbered
@@ -44,14 +47,17 @@ type framed struct {
 func (b *batch) write(ctx context.Context) error {
 	b.coalesced = make([]int64, len(b.parts))
 	if !b.insertsOnly() {
-		return b.merge(ctx)
+		if err := b.merge(ctx); err != nil {
+			return err
+		}
+		return b.undoLast(ctx)
 	}
 	for _, r := range b.runs() {
 		if err := b.try(ctx, r, 0, r.rows); err != nil {
 			return err
 		}
 	}
-	return nil
+	return b.undoLast(ctx)
 }
 
 func (b *batch) insertsOnly() bool {
@@ -100,7 +106,8 @@ func (r *run) write(ctx context.Context, from, to int) error {
 // copy sends lines. Names are quoted; they come from the catalog by way of the
 // frame.
 func (b *batch) copy(ctx context.Context, names []string, lines io.Reader) error {
-	_, err := b.conn.PgConn().CopyFrom(ctx, lines, "copy "+b.table.SQLName+" ("+quoteAll(names)+") from stdin")
+	statements := append(b.takeFirst(), "copy "+b.table.SQLName+" ("+quoteAll(names)+") from stdin")
+	_, err := b.conn.PgConn().CopyFrom(ctx, lines, strings.Join(statements, "; "))
 	return err
 }
 
@@ -117,6 +124,9 @@ func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
 // refuse makes row n of the run a dead letter.
 func (r *run) refuse(n int, pg *pgconn.PgError) error {
 	f, i := r.at(n)
+	if err := r.b.mayRefuse(pg); err != nil {
+		return err
+	}
 	return r.b.setAside(f.part, f.Frame, i, pg)
 }
 

@@ -68,7 +68,13 @@ func (d *Direct) run(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, do func(*Tx
 	if err := do(&Tx{conn: conn}); err != nil {
 		return err
 	}
+	if err := flusher.FailDirectHeld.Reach(); err != nil {
+		return err
+	}
 	err := tx.Commit(ctx)
+	if failed := flusher.FailDirectCommitted.Reach(); failed != nil {
+		err = failed
+	}
 	var pg *pgconn.PgError
 	switch {
 	case err == nil:
@@ -187,7 +193,10 @@ func (x *Tx) Mark(ctx context.Context, tableName string, names, values []string)
 // Postgres refuses are not written, and are given with the reason.
 func (x *Tx) Write(ctx context.Context, t *table.Table, f *table.Frame) (refused map[int]*table.FieldError, err error) {
 	f.Last = table.ID{Epoch: 1, Seq: uint64(f.Len())} //nolint:gosec // small
-	b := &batch{conn: x.conn, table: t, orphan: noOrphans, wrote: x.wrote, parts: []flusher.Part{{Frames: []*table.Frame{f}}}}
+	b := &batch{conn: x.conn, table: t, orphan: noOrphans, parts: []flusher.Part{{Frames: []*table.Frame{f}}}}
+	if x.wrote {
+		b.first = moveSavepoint
+	}
 	x.wrote = true
 	if err := b.write(ctx); err != nil {
 		return nil, storeError("write rows table="+t.Name, err)

@@ -23,6 +23,7 @@ type Store struct {
 	pool     *pgxpool.Pool
 	lookup   func(name string) *table.Table
 	external ExternalCounts
+	poisoned poisoned
 }
 
 // NewStore on a pool. lookup gives a table as the catalog knows it now, or nil.
@@ -73,13 +74,16 @@ func (s *Store) Flush(ctx context.Context, job flusher.Batch) (*flusher.Report, 
 	for try := 1; errors.Is(err, errChangedMeanwhile) && try < 5; try++ {
 		report, err = s.flush(ctx, conn.Conn(), job)
 	}
-	return report, flushError(job.Table, err)
+	if err = flushError(job.Table, err); err != nil && flusher.ClassOf(err) == flusher.Unreachable {
+		s.pool.Reset() // after a restart all pooled connections are dead; after a demotion none of them can write
+	}
+	return report, err
 }
 
 func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*flusher.Report, error) {
 	t := s.lookup(job.Table)
 	if t == nil || t.Unusable != "" {
-		return nil, &FlushError{Table: job.Table, halted: true, err: unusable(t)}
+		return nil, &FlushError{Table: job.Table, class: schemaError, err: unusable(t)}
 	}
 	tx, claims, err := begin(ctx, conn, t, job.Partitions)
 	if err != nil {
@@ -90,15 +94,24 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 	if len(claims) == 0 {
 		return report, nil
 	}
+	if err := flusher.FailClaimed.Reach(); err != nil {
+		return nil, err
+	}
 	if report.Parts, err = job.Load(ctx, claims); err != nil {
 		return nil, err
 	}
-	b := &batch{conn: conn, table: t, orphan: s.orphans(job)}
+	if err := flusher.FailRead.Reach(); err != nil {
+		return nil, err
+	}
+	b := &batch{conn: conn, table: t, orphan: s.orphans(job), refuse: job.Refuse, careful: s.poisoned.lately(job.Table)}
 	if err := b.adapt(report.Parts); err != nil {
 		return nil, err
 	}
 	yielded, err := b.writeUnlessChanged(ctx, tx, job.DatabaseWins)
 	if err != nil {
+		return nil, err
+	}
+	if err := flusher.FailWritten.Reach(); err != nil {
 		return nil, err
 	}
 	report.Copied = time.Now()
@@ -108,7 +121,13 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 	for _, d := range b.dead {
 		report.Dead[d.place] = append(report.Dead[d.place], buffer.DeadRow{Key: d.key, ID: d.id})
 	}
+	if b.refused > 0 {
+		s.poisoned.note(job.Table)
+	}
 	if err := advance(ctx, tx, report, b.dead); err != nil {
+		return nil, err
+	}
+	if err := flusher.FailAdvanced.Reach(); err != nil {
 		return nil, err
 	}
 	if err := tx.Commit(ctx); err != nil {
@@ -143,7 +162,11 @@ func (b *batch) adapt(parts []flusher.Part) error {
 					frames = append(frames, now.Cut(from, row))
 				}
 				from = row + 1
-				if err := b.setAside(p, now, row, retyped(b.table, stale[row])); err != nil {
+				cause := retyped(b.table, stale[row])
+				if err := b.mayRefuse(cause); err != nil {
+					return err
+				}
+				if err := b.setAside(p, now, row, cause); err != nil {
 					return err
 				}
 			}

@@ -283,24 +283,6 @@ func TestTypeChangedUnderTheLog(t *testing.T) {
 	require.Equal(t, 2, b.count(`select count(*) from t where v = 42`))
 }
 
-func TestClassify(t *testing.T) {
-	t.Parallel()
-	for state, want := range map[string]class{
-		"22001": rowError, "22P02": rowError, "23502": rowError, "23503": rowError, "23505": rowError, "23514": rowError,
-		"23P01": rowError, "P0001": rowError, "44000": rowError, "21000": rowError,
-		"22P03": schemaError, "22P04": schemaError, "0A000": schemaError, "42703": schemaError, "42P01": schemaError,
-		"42804": schemaError, "42501": schemaError, "3F000": schemaError, "428C9": schemaError, "42P10": schemaError, "42809": schemaError,
-		"40001": environment, "40P01": environment, "55P03": environment, "57014": environment, "08006": environment,
-		"57P01": environment, "53100": environment, "58030": environment, "XX000": environment, "25006": environment, "": environment,
-	} {
-		c, _ := classify(&pgconn.PgError{Code: state})
-		require.Equal(t, want, c, state)
-	}
-	c, pg := classify(errors.New("EOF"))
-	require.Equal(t, environment, c)
-	require.Nil(t, pg)
-}
-
 func TestLineOf(t *testing.T) {
 	t.Parallel()
 	for where, want := range map[string]int{

@@ -33,6 +33,9 @@ func (b *batch) merge(ctx context.Context) error {
 		if err := b.closeWave(ctx, wave, refused); err != nil {
 			return err
 		}
+		if err := flusher.FailWave.Reach(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -111,6 +114,9 @@ func (r *original) write(ctx context.Context, _, _ int) error {
 }
 
 func (r *original) refuse(_ int, pg *pgconn.PgError) error {
+	if err := r.b.mayRefuse(pg); err != nil {
+		return err
+	}
 	return r.b.setAside(&r.b.parts[r.o.Part], r.o.Frame, r.o.Row, pg)
 }
 
@@ -176,7 +182,11 @@ func (b *batch) patch(ctx context.Context, nets []*flusher.Net) error {
 
 // query sends statements in one round trip and gives the rows of the first.
 func (b *batch) query(ctx context.Context, statements ...statement) (rows [][][]byte, err error) {
+	first := b.takeFirst()
 	p := b.conn.PgConn().StartPipeline(ctx)
+	for _, sql := range first {
+		p.SendQueryParams(sql, nil, nil, nil, nil)
+	}
 	for _, s := range statements {
 		p.SendQueryParams(s.sql, s.params, nil, []int16{binaryFormat}, nil)
 	}
@@ -184,11 +194,11 @@ func (b *batch) query(ctx context.Context, statements ...statement) (rows [][][]
 		_ = p.Close()
 		return nil, err
 	}
-	for i := range statements {
+	for i := range len(first) + len(statements) {
 		results, err := p.GetResults()
 		if reader, ok := results.(*pgconn.ResultReader); ok {
 			read := reader.Read()
-			if err = read.Err; i == 0 {
+			if err = read.Err; i == len(first) {
 				rows = read.Rows
 			}
 		}
