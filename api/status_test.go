@@ -11,11 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headpond/headpond/api"
+	"github.com/headpond/headpond/flusher/postgres"
 )
 
 func newBareServer(t testing.TB, s *stack) (url string) {
 	t.Helper()
-	server, err := api.New(api.Limits{}, api.Deps{Buffer: s.buf, Edge: s.edge, Ledger: s.ledger, Log: quiet})
+	server, err := api.New(api.Limits{}, api.Deps{Buffer: s.buf, Edge: s.edge, Ledger: s.ledger, Letters: postgres.NewLetters(s.pool), Log: quiet})
 	require.NoError(t, err)
 	h := httptest.NewServer(server.Handler())
 	t.Cleanup(h.Close)

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/headpond/headpond/buffer"
 	"github.com/headpond/headpond/buffer/table"
 	"github.com/headpond/headpond/flusher"
 )
@@ -23,6 +24,12 @@ type batch struct {
 	orphan    orphanage // asked before rows without a parent become dead letters
 	again     bool      // what is refused now is tried once more
 	wrote     bool      // something was written since the savepoint was set
+	graves    graves    // what changes cannot be applied to
+
+	// Of rows that replay dead letters, by part: how many were left out, and of the others how often they were tried.
+	left    []int64
+	tries   []map[table.ID]int
+	dropped map[buffer.Place][]buffer.DeadRow // rows that were left out
 }
 
 // run is frames with the same column list, in order. Its rows are numbered
