@@ -86,7 +86,11 @@ func (o *operation) remembered(t *table.Table) string {
 // repeat gets the same. If an earlier request with the same key was before,
 // its outcome is the operation's.
 func (s *Server) remember(t *task, o *operation) {
-	if o.idem == nil || o.letter != nil { // a replay that fails may be tried again
+	if o.idem == nil {
+		return
+	}
+	if o.letter != nil { // a replay that fails may be tried again
+		s.recallReplay(t, o)
 		return
 	}
 	value := nothingWritten + rememberedRow + o.there.String() + " " + o.remembered(t.sv.Table)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/headpond/headpond/buffer"
@@ -92,6 +93,21 @@ func (s *Server) replayKeyed(sv *Served, all []*replay) {
 
 // replayName is the mark of a replay. No Idempotency-Key holds a space.
 func replayName(l *buffer.Letter) string { return "replay " + l.Name.String() }
+
+// recallReplay gives a replay that had nothing to write, or could not, the outcome
+// that it had when it was made before: an insert finds its own row.
+func (s *Server) recallReplay(t *task, o *operation) {
+	there, err := s.buffer.Marked(context.Background(), t.place, []string{o.idem.name(o.part)})
+	if err != nil {
+		o.err = err
+	}
+	for _, text := range there {
+		id, value, _ := strings.Cut(text, " ")
+		done := buffer.Replay{Value: value}
+		done.ID, _ = table.ParseID(id) // ours
+		o.recall(t.sv.Table, done)
+	}
+}
 
 func (s *Server) replayDirectly(ctx context.Context, sv *Served, all []*replay) {
 	for _, r := range all {

@@ -36,6 +36,7 @@ type statusJSON struct {
 	Verdict, Why    string
 	Redis, Postgres struct{ OK bool }
 	Ledger          ledgerJSON
+	Letters         int64 `json:"dead_letters"`
 	Backlog         struct{ Rows, Bytes int64 }
 	Oldest          int64 `json:"oldest_unflushed_ms"`
 	Tables          map[string]struct {

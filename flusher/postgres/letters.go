@@ -185,10 +185,13 @@ func (s *Letters) Replayable(ctx context.Context, f buffer.LetterFilter, after t
 		append(choose(&f), after.Partition, int64(after.ID.Epoch), int64(after.ID.Seq), f.Limit)...) //nolint:gosec // below 2^53
 }
 
+// mostReplayedRow: larger rows are read only when their letter is replayed alone.
+const mostReplayedRow = 1 << 20
+
 // whole reads letters with what a replay writes; the parameters of rest are $3
 // and the following.
 func (s *Letters) whole(ctx context.Context, rest string, args ...any) ([]buffer.Letter, error) {
-	rows, err := s.pool.Query(ctx, "select "+wholeLetter+" from headpond.dead_letters d "+rest, append([]any{0, mostListedText}, args...)...)
+	rows, err := s.pool.Query(ctx, "select "+wholeLetter+" from headpond.dead_letters d "+rest, append([]any{mostReplayedRow, mostListedText}, args...)...)
 	if err != nil {
 		return nil, fmt.Errorf("read dead letters: %w", err)
 	}
@@ -228,8 +231,8 @@ func (s *Letters) Discard(ctx context.Context, number int64) (there bool, parked
 func (s *Letters) DiscardAll(ctx context.Context, f buffer.LetterFilter) (n int64, err error) {
 	args := append([]any{0, 0}, choose(&f)...)
 	tag, err := s.pool.Exec(ctx, `
-		with some as (select $1::int, $2::int, d.id from headpond.dead_letters d where `+chosen+` order by d.id limit $7 for update of d)
-		delete from headpond.dead_letters d using some where d.id = some.id`, append(args, f.Limit)...)
+		with chosen as (select $1::int, $2::int, d.id from headpond.dead_letters d where `+chosen+` order by d.id limit $7 for update of d)
+		delete from headpond.dead_letters d using chosen where d.id = chosen.id`, append(args, f.Limit)...)
 	if err != nil {
 		return 0, fmt.Errorf("discard dead letters: %w", err)
 	}
