@@ -32,6 +32,8 @@ type Tx interface {
 	Mark(ctx context.Context, table string, names, values []string) (there map[string]string, err error)
 	// Write writes the rows of a frame, and gives those that Postgres refuses.
 	Write(ctx context.Context, t *table.Table, f *table.Frame) (refused map[int]*table.FieldError, err error)
+	// TakeLetters removes dead letters that are replayed, and reports which of them were there.
+	TakeLetters(ctx context.Context, table string, letters []table.Letter) (there []bool, err error)
 }
 
 // directWrite is the operations of one request on tables that are written
@@ -200,6 +202,9 @@ func (d *directWrite) write(ctx context.Context, tx Tx, g *directGroup) error {
 	if err := d.draft(g, states); err != nil {
 		return err
 	}
+	if err := g.takeLetters(ctx, tx); err != nil {
+		return err
+	}
 	if err := g.mark(ctx, tx); err != nil {
 		return err
 	}
@@ -256,6 +261,10 @@ func (d *directWrite) draft(g *directGroup, states []state) error {
 				o.err, bad = o.refused, true
 				continue
 			}
+			if err := o.held(); err != nil {
+				o.err, bad = err, true
+				continue
+			}
 			known, existed := st.known, st.exists
 			op, line, err := d.s.apply(t, st, o, now)
 			o.err = err
@@ -291,7 +300,7 @@ func (d *directWrite) refuse(g *directGroup, refused map[int]*table.FieldError) 
 		}
 		w.o.refused = columnFault(bad.Column, bad.Code, "Postgres refused the row: "+bad.Detail)
 		w.o.err = w.o.refused
-		again = again || w.held || w.o.idem != nil
+		again = again || w.held || w.o.idem != nil || w.o.letter != nil
 	}
 	switch {
 	case again:

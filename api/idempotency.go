@@ -89,6 +89,10 @@ func (s *Server) remember(t *task, o *operation) {
 	if o.idem == nil {
 		return
 	}
+	if o.letter != nil { // a replay that fails may be tried again
+		s.recallReplay(t, o)
+		return
+	}
 	value := nothingWritten + rememberedRow + o.there.String() + " " + o.remembered(t.sv.Table)
 	if o.err != nil {
 		p := problemOf(o.err)

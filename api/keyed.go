@@ -374,8 +374,10 @@ func (k *keyed) draft(q *keyQueue, tasks []*task) *draft {
 			if o.done || d.repeated(o) {
 				continue
 			}
-			o.err = nil
-			op, line, err := k.s.apply(t, &d.state, o, now)
+			op, line, err := table.Op(0), []byte(nil), o.held()
+			if o.err = nil; err == nil {
+				op, line, err = k.s.apply(t, &d.state, o, now)
+			}
 			if o.err = err; line == nil {
 				d.idle = append(d.idle, idleOperation{t, o, len(d.written)})
 				continue
@@ -395,7 +397,10 @@ func (k *keyed) draft(q *keyQueue, tasks []*task) *draft {
 			} else {
 				d.chunk.Add(op, line, t.key, buffer.ExpectNothing)
 			}
-			if o.idem != nil {
+			switch {
+			case o.letter != nil:
+				d.chunk.MarkReplay(*o.letter, o.idem.name(o.part), o.remembered(t.sv.Table))
+			case o.idem != nil:
 				d.chunk.Mark(o.idem.name(o.part), o.remembered(t.sv.Table))
 			}
 			d.written = append(d.written, o)

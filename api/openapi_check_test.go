@@ -297,7 +297,8 @@ func (s *spec) checkRequest(op place, r *http.Request, sent []byte) error {
 		return fmt.Errorf("these parameters are not in the document: %v", given)
 	}
 	content := s.at(op, "requestBody", "content")
-	if content.node == nil || r.Header.Get("Content-Encoding") != "" {
+	required, _ := s.at(op, "requestBody").node["required"].(bool)
+	if content.node == nil || r.Header.Get("Content-Encoding") != "" || !required && len(sent) == 0 {
 		return nil
 	}
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))

@@ -29,6 +29,11 @@ type operation struct {
 	idem *idempotency // of the request, or nil
 	part int          // of it
 	done bool         // the outcome was told by an earlier request's mark
+
+	// Of one that replays a dead letter.
+	letter *table.Letter
+	after  *operation // it counts only if this one, of the same task, does
+	sets   table.Row  // of an increment: columns whose new value is known, and not what was added
 }
 
 // onExists is what an insert does when its key exists.
@@ -87,7 +92,7 @@ var (
 func (s *Server) apply(t *task, st *state, o *operation, now time.Time) (op table.Op, line []byte, err error) {
 	tbl := t.sv.Table
 	needsRow := o.kind == table.OpPatch || o.kind == table.OpDelete
-	if needsRow && !st.exists {
+	if needsRow && !st.exists && o.whole == nil {
 		return 0, nil, errNotThere
 	}
 	if o.require.any() {
@@ -141,6 +146,10 @@ func (s *Server) compute(t *task, st *state, o *operation, now time.Time) (op ta
 		return table.OpDelete, nil, nil, nil
 	case table.OpIncrement:
 		return s.increment(t, st, o, now)
+	case table.OpPatch:
+		if !st.exists { // a dead letter's, which has its whole row
+			return table.OpPatch, o.whole, setChanges(tbl, o.given), nil
+		}
 	case table.OpInsert:
 		switch {
 		case st.exists && o.exists == refuseExisting:
@@ -215,6 +224,12 @@ func (s *Server) increment(t *task, st *state, o *operation, now time.Time) (op 
 			change.Add = delta
 		}
 		changes = append(changes, change)
+	}
+	for i, c := range tbl.Stored() {
+		if o.sets != nil && o.sets[c].State != table.Missing {
+			row[c] = o.sets[c]
+			changes = append(changes, table.Change{Column: i})
+		}
 	}
 	if judged {
 		if err := s.judgeRow(tbl, row); err != nil {

@@ -62,12 +62,15 @@ const (
 	codeRefused             code = "refused"
 	codeBadPattern          code = "bad_pattern"
 	codeRowPending          code = "row_pending"
+	codeLetterNotFound      code = "dead_letter_not_found"
+	codeLetterParked        code = "dead_letter_parked"
 )
 
 // statuses maps every code to its HTTP status; what is not listed is 422.
 var statuses = map[code]int{
 	codeTableNotFound: 404, codeRowNotFound: 404, codeReceiptNotFound: 404, codeNotFound: 404, codeReceiptGone: 410,
 	codeMethodNotAllowed: 405, codeRequestTimeout: 408, codeVersionMismatch: 412,
+	codeLetterNotFound: 404, codeLetterParked: 409,
 	codeTableNotUsable: 409, codeNoPrimaryKey: 409, codeRowExists: 409, codeRowPending: 409,
 	codeInvalidJSON: 400, codeInvalidJSONShape: 400, codeInvalidCSV: 400, "invalid_utf8": 400, "invalid_unicode": 400,
 	"duplicate_field": 400, "too_deep": 400, codeEmptyBody: 400, codeEmptyBatch: 400,

@@ -55,6 +55,23 @@ type Ledger interface {
 	Events(ctx context.Context, limit int) ([]buffer.Event, error)
 }
 
+// Letters is the dead letters. Errors mean that Postgres could not be asked.
+type Letters interface {
+	// List gives those that a filter chooses, the newest first, Groups counts all of them by their reason.
+	List(ctx context.Context, f buffer.LetterFilter) ([]buffer.Letter, error)
+	Groups(ctx context.Context, f buffer.LetterFilter) ([]buffer.LetterGroup, error)
+	Counts(ctx context.Context) (map[string]int64, error)
+	// Get gives one, nil when there is none of this number.
+	Get(ctx context.Context, number int64) (*buffer.Letter, error)
+	// Parked gives those that are parked behind others, Replayable those that wait for no other; both in their order.
+	Parked(ctx context.Context, table string, behind []table.Letter, most int) ([]buffer.Letter, error)
+	Replayable(ctx context.Context, f buffer.LetterFilter, after table.Letter) ([]buffer.Letter, error)
+	NoteReplayed(ctx context.Context, numbers []int64) error
+	// Discard deletes one, and gives how many were parked behind it; DiscardAll those that a filter chooses.
+	Discard(ctx context.Context, number int64) (there bool, parked int, err error)
+	DiscardAll(ctx context.Context, f buffer.LetterFilter) (int64, error)
+}
+
 // catalog is the tables at one moment.
 type catalog map[string]*Served
 

@@ -22,6 +22,7 @@ type Server struct {
 	buffer   *buffer.Buffer
 	edge     Edge
 	ledger   Ledger
+	letters  Letters
 	log      *slog.Logger
 	local    func() any // the local stack's part of the status, or nil
 	warnings func() []string
@@ -45,6 +46,7 @@ type Deps struct {
 	Buffer  *buffer.Buffer
 	Edge    Edge
 	Ledger  Ledger
+	Letters Letters
 	Metrics http.Handler // /metrics; nil for none
 	Local   func() any   // what the status page says of the local stack; nil for none
 	// Warnings are sentences for an operator, shown in the status; nil for none.
@@ -57,7 +59,7 @@ func New(limits Limits, d Deps) (*Server, error) {
 	if err := limits.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{ids: newRandom(), limits: limits.withDefaults(), buffer: d.Buffer, edge: d.Edge, ledger: d.Ledger, log: d.Log, local: d.Local, warnings: d.Warnings}
+	s := &Server{ids: newRandom(), limits: limits.withDefaults(), buffer: d.Buffer, edge: d.Edge, ledger: d.Ledger, letters: d.Letters, log: d.Log, local: d.Local, warnings: d.Warnings}
 	s.keyed, s.began = newKeyed(s), time.Now()
 	s.loads.init()
 	s.renewer.init()
@@ -104,6 +106,7 @@ func New(limits Limits, d Deps) (*Server, error) {
 	e.GET("/admin/v1/status", s.getStatus)
 	e.POST("/admin/v1/tables/:table/accept-gap", s.acceptGap)
 	s.cacheRoutes(e)
+	s.letterRoutes(e)
 	return s, nil
 }
 

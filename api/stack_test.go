@@ -154,7 +154,7 @@ func (s *stack) openBuffer() {
 func (s *stack) newServer() {
 	s.t.Helper()
 	var err error
-	s.Server, err = api.New(s.o.limits, api.Deps{Buffer: s.buf, Edge: s.edge, Ledger: s.ledger, Log: quiet})
+	s.Server, err = api.New(s.o.limits, api.Deps{Buffer: s.buf, Edge: s.edge, Ledger: s.ledger, Letters: postgres.NewLetters(s.pool), Log: quiet})
 	require.NoError(s.t, err)
 	s.t.Cleanup(s.Server.Close)
 }

@@ -23,6 +23,7 @@ type status struct {
 	Backlog      backlog                `json:"backlog"`
 	OldestMS     int64                  `json:"oldest_unflushed_ms"`
 	Ledger       ledgerLine             `json:"ledger"`
+	Letters      int64                  `json:"dead_letters"` // that there are now
 	Tables       map[string]tableStatus `json:"tables"`
 	FlushWorkers []flushWorker          `json:"flush_workers"`
 	Breaker      breaker                `json:"breaker"`
@@ -59,6 +60,7 @@ type tableStatus struct {
 	TimeToEmpty *float64        `json:"time_to_empty_s"` // null when it is not known
 	Coalescing  float64         `json:"coalescing_ratio"`
 	Ledger      ledgerLine      `json:"ledger"`
+	Letters     int64           `json:"dead_letters"` // that there are now; the ledger counts those that ever were
 	TargetLagMS int64           `json:"target_lag_ms"`
 	BatchRows   int             `json:"batch_rows"`
 	Halted      bool            `json:"halted"`
@@ -118,9 +120,12 @@ func (s *Server) status(ctx context.Context) *status {
 		}
 	}
 	st.Breaker = breakerOf(flushers)
+	letters := s.letterCounts(ctx)
 	for name, l := range lines {
 		t := s.tableStatus(ctx, name, l, flushers, now)
+		t.Letters = letters[name]
 		st.Tables[name] = t
+		st.Letters += t.Letters
 		st.Backlog.Rows += t.Backlog.Rows
 		st.Backlog.Bytes += t.Backlog.Bytes
 		st.OldestMS = max(st.OldestMS, t.OldestMS)

@@ -13,11 +13,12 @@ import (
 	"github.com/headpond/headpond/buffer"
 
 	"github.com/headpond/headpond/api"
+	"github.com/headpond/headpond/flusher/postgres"
 )
 
 func newBareServer(t testing.TB, s *stack) (url string) {
 	t.Helper()
-	server, err := api.New(api.Limits{}, api.Deps{Buffer: s.buf, Edge: s.edge, Ledger: s.ledger, Log: quiet})
+	server, err := api.New(api.Limits{}, api.Deps{Buffer: s.buf, Edge: s.edge, Ledger: s.ledger, Letters: postgres.NewLetters(s.pool), Log: quiet})
 	require.NoError(t, err)
 	h := httptest.NewServer(server.Handler())
 	t.Cleanup(h.Close)
@@ -37,6 +38,7 @@ type statusJSON struct {
 	Verdict, Why    string
 	Redis, Postgres struct{ OK bool }
 	Ledger          ledgerJSON
+	Letters         int64 `json:"dead_letters"`
 	Backlog         struct{ Rows, Bytes int64 }
 	Oldest          int64 `json:"oldest_unflushed_ms"`
 	Recoveries      []buffer.Event

@@ -79,9 +79,22 @@ func (r *Result) Last() table.ID {
 }
 
 // Add appends a row: its COPY line, and its key text when the target has an
-// index.
+// index. A change that follows another row of its key is taken to be computed on
+// that one: such chunks are Atomic, so that it is the row before in the log too.
 func (c *Chunk) Add(op table.Op, line []byte, key string, expect Expect) {
+	base := ""
+	if n := len(c.keys); op.Changes() && n > 0 && c.keys[n-1] == key {
+		base = table.Base(table.ID{})
+	}
+	c.add(op, line, base, key, expect)
+}
+
+// add appends a row, and its base to the field of changes.
+func (c *Chunk) add(op table.Op, line []byte, base, key string, expect Expect) {
 	c.data = append(c.data, line...)
+	if base != "" {
+		c.data = append(append(c.data[:len(c.data)-1], base...), '\n')
+	}
 	c.ends = append(c.ends, uint32(len(c.data)))
 	c.ops = append(c.ops, byte(op))
 	if c.Target.Index {
@@ -93,7 +106,15 @@ func (c *Chunk) Add(op table.Op, line []byte, key string, expect Expect) {
 // AddOn appends a row that counts only if nothing was written to its key since
 // the basis was known.
 func (c *Chunk) AddOn(op table.Op, line []byte, key string, on Basis) {
-	c.Add(op, line, key, on.expect)
+	base := ""
+	if id := on.ID(); op.Changes() && id != (table.ID{}) {
+		base = table.Base(id)
+	}
+	c.addOn(op, line, base, key, on)
+}
+
+func (c *Chunk) addOn(op table.Op, line []byte, base, key string, on Basis) {
+	c.add(op, line, base, key, on.expect)
 	if c.bases == nil {
 		c.bases = make(map[int]string, 1)
 	}
@@ -104,17 +125,34 @@ func (c *Chunk) AddOn(op table.Op, line []byte, key string, on Basis) {
 type mark struct {
 	name, value string
 	whole       bool // of the chunk
+	replays     *table.Letter
 }
 
 // Mark gives the row that was added last a mark, in the same step in which it is
 // appended. If its partition has a mark of this name already, nothing of the
 // chunk is appended and the Result has a Replay. Marks are kept for a day, or
 // until so many came after them as Config says.
-func (c *Chunk) Mark(name, value string) { c.mark(c.Len()-1, mark{name, value, false}) }
+func (c *Chunk) Mark(name, value string) { c.mark(c.Len()-1, mark{name: name, value: value}) }
 
 // MarkWhole marks the chunk: its one Replay, that of row 0, counts for all its
 // rows, and the Result is as it was.
-func (c *Chunk) MarkWhole(name, value string) { c.mark(0, mark{name, value, true}) }
+func (c *Chunk) MarkWhole(name, value string) { c.mark(0, mark{name: name, value: value, whole: true}) }
+
+// MarkReplay is Mark for a row that replays a dead letter of its table: the flush
+// that commits the row takes the letter away, and leaves the row out when there
+// is none any more. The mark is what keeps most second replays out of the log;
+// that a letter counts once is the flush's work.
+func (c *Chunk) MarkReplay(of table.Letter, name, value string) {
+	c.mark(c.Len()-1, mark{name: name, value: value, replays: &of})
+}
+
+// header is the column list of row i.
+func (c *Chunk) header(i int) []byte {
+	if len(c.marks) > 0 && c.marks[i].replays != nil {
+		return table.Replaying(c.Columns, *c.marks[i].replays)
+	}
+	return c.Columns
+}
 
 func (c *Chunk) mark(row int, m mark) {
 	if c.marks == nil {
@@ -240,9 +278,9 @@ func (c *Chunk) drop(rows map[int]bool) {
 			key, expect = c.keys[i], Expect(c.expects[i])
 		}
 		if text, on := c.bases[i]; on {
-			rest.AddOn(table.Op(c.ops[i]), c.line(i), key, Basis{expect, text})
+			rest.addOn(table.Op(c.ops[i]), c.line(i), "", key, Basis{expect, text})
 		} else {
-			rest.Add(table.Op(c.ops[i]), c.line(i), key, expect)
+			rest.add(table.Op(c.ops[i]), c.line(i), "", key, expect)
 		}
 		rest.origin = append(rest.origin, c.number(i))
 		switch {

@@ -239,8 +239,9 @@ func frames(chunks []*Chunk) []*table.Frame {
 	var f *table.Frame
 	for _, c := range chunks {
 		for i := range c.ends {
-			if f == nil || f.Len() >= FrameRows || len(f.Data) >= FrameBytes || string(f.Columns) != string(c.Columns) {
-				f = &table.Frame{Columns: c.Columns}
+			columns := c.header(i)
+			if f == nil || f.Len() >= FrameRows || len(f.Data) >= FrameBytes || string(f.Columns) != string(columns) {
+				f = &table.Frame{Columns: columns}
 				out = append(out, f)
 			}
 			f.Add(table.Op(c.ops[i]), c.Accepted, c.line(i))

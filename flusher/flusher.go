@@ -91,9 +91,10 @@ func (p *Part) Last() table.ID {
 type Report struct {
 	Parts     []Part
 	Dead      map[buffer.Place][]buffer.DeadRow
-	Coalesced map[buffer.Place]int64 // operations that were merged into another, and written with it
-	Copied    time.Time              // when the rows were written, before COMMIT
-	Committed time.Time              // when COMMIT answered
+	Dropped   map[buffer.Place][]buffer.DeadRow // replays of what was replayed before; they count as coalesced
+	Coalesced map[buffer.Place]int64            // operations that were merged into another, and written with it
+	Copied    time.Time                         // when the rows were written, before COMMIT
+	Committed time.Time                         // when COMMIT answered
 }
 
 // Gap is a hole in a partition's log: rows that were accepted are gone. The

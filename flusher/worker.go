@@ -138,7 +138,7 @@ func (w *worker) settle(ctx context.Context, j *job, r *result, report *Report, 
 	var all []buffer.Settlement
 	for i := range report.Parts {
 		p := &report.Parts[i]
-		dead := report.Dead[p.Place]
+		dead := slices.Concat(report.Dead[p.Place], report.Dropped[p.Place])
 		if before := stands[p.Place].Settled; before < p.Watermark.Seq {
 			missed, err := w.f.store.DeadBetween(ctx, p.Place, before, p.Watermark.Seq)
 			if err != nil {

@@ -148,7 +148,7 @@ func (s *stack) background(run func(context.Context) error) {
 
 // serve starts one more API process, as it were, on the same Redis.
 func (s *stack) serve(limits api.Limits) (*api.Server, *httptest.Server, error) {
-	server, err := api.New(limits, api.Deps{Buffer: s.buf, Edge: s.edge, Ledger: s.ledger, Log: quiet})
+	server, err := api.New(limits, api.Deps{Buffer: s.buf, Edge: s.edge, Ledger: s.ledger, Letters: postgres.NewLetters(s.pool), Log: quiet})
 	if err != nil {
 		return nil, nil, err
 	}

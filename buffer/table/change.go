@@ -11,6 +11,10 @@ import (
 // changed columns among those of the frame, from 0, divided by commas. "4" is a
 // column that is set to its value in the row, "2=-1.50" one that -1.50 was
 // added to. So what others change in Postgres meanwhile is not overwritten.
+//
+// Behind a semicolon stands the base, when the change was computed on a row that
+// lay in the log: the id of that row, or nothing when it is the row right before
+// this one. A change whose base became a dead letter cannot be applied without it.
 
 // Change is one column that a patch or an increment changes.
 type Change struct {
@@ -36,6 +40,7 @@ func AppendChanges(line []byte, changes []Change) []byte {
 
 // ParseChanges reads the field. Texts are slices of it.
 func ParseChanges(field []byte) ([]Change, error) {
+	field, _, _ = bytes.Cut(field, []byte{';'})
 	if len(field) == 0 {
 		return nil, nil
 	}
@@ -53,6 +58,38 @@ func ParseChanges(field []byte) ([]Change, error) {
 		changes = append(changes, c)
 	}
 	return changes, nil
+}
+
+// Base is how a field of changes ends that was computed on the row with an id;
+// the zero ID stands for the row right before it.
+func Base(on ID) string {
+	if on == (ID{}) {
+		return ";"
+	}
+	return ";" + on.String()
+}
+
+// BaseOf reads of the row id, a change whose line is given, which row it was
+// computed on. ok is false when that was not in the log, or is not known.
+func BaseOf(line []byte, id ID) (base ID, ok bool) {
+	line = bytes.TrimSuffix(line, []byte{'\n'})
+	text := baseOf(line[bytes.LastIndexByte(line, '\t')+1:])
+	switch len(text) {
+	case 0:
+		return ID{}, false
+	case 1:
+		return ID{Epoch: id.Epoch, Seq: id.Seq - 1}, true
+	}
+	base, err := ParseID(string(text[1:]))
+	return base, err == nil
+}
+
+// baseOf is the base in a field of changes, with its semicolon.
+func baseOf(field []byte) []byte {
+	if i := bytes.IndexByte(field, ';'); i >= 0 {
+		return field[i:]
+	}
+	return nil
 }
 
 // Changes reports whether rows of the operation carry a field of changes.

@@ -24,6 +24,7 @@ func (t *Table) newHeader() []byte {
 // cutHeader divides a column list into the table's oid and its columns.
 func cutHeader(header []byte) (oid uint32, columns []byte) {
 	digits, rest, ok := bytes.Cut(header, []byte{'/'})
+	digits, _, _ = bytes.Cut(digits, []byte{'!'}) // see Replaying
 	if n, err := strconv.ParseUint(string(digits), 10, 32); ok && err == nil {
 		return uint32(n), rest
 	}
@@ -195,7 +196,7 @@ func adaptLine(f *Frame, row int, cells Row, moved []int) ([]byte, error) {
 				kept = append(kept, Change{Column: to, Add: c.Add})
 			}
 		}
-		line = AppendChanges(line, kept)
+		line = append(AppendChanges(line, kept), baseOf(cells[width-1].Text)...)
 	}
 	return append(line, '\n'), nil
 }

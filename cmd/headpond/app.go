@@ -106,7 +106,7 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 	a.edge = newEdge(a.pool, a.writePool)
 	l := s.config.Limits
 	a.server, err = api.New(api.Limits{Body: int64(l.Body), Rows: l.Rows, Wait: l.Wait}, api.Deps{
-		Buffer: a.buffer, Edge: a.edge, Ledger: watermarks, Metrics: a.telemetry.handler, Local: s.local, Warnings: a.watches.warnings, Log: s.log,
+		Buffer: a.buffer, Edge: a.edge, Ledger: watermarks, Letters: postgres.NewLetters(a.pool), Metrics: a.telemetry.handler, Local: s.local, Warnings: a.watches.warnings, Log: s.log,
 	})
 	if err != nil {
 		return nil, err

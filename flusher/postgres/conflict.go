@@ -216,9 +216,12 @@ func (b *batch) recheck(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
+// yieldedState is the SQLSTATE of changes that lost against the database.
+const yieldedState = "HP001"
+
 func changedByOthers(t *table.Table) *pgconn.PgError {
 	return &pgconn.PgError{
-		Severity: "ERROR", Code: "HP001", SchemaName: t.Schema, TableName: t.Name,
+		Severity: "ERROR", Code: yieldedState, SchemaName: t.Schema, TableName: t.Name,
 		Message: "the row was changed in Postgres by somebody else while this change waited; on_external_change is database-wins",
 	}
 }

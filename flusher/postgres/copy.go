@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/headpond/headpond/buffer"
 	"github.com/headpond/headpond/buffer/table"
 	"github.com/headpond/headpond/flusher"
 )
@@ -25,7 +26,13 @@ type batch struct {
 	first     []string  // what is executed before the next write, in its round trip
 	careful   bool      // rows are refused, in this batch or in one a moment ago: see step
 	refuse    func(count, rows int, why string) error
-	refused   int // rows so far
+	refused   int    // rows so far
+	graves    graves // what changes cannot be applied to
+
+	// Of rows that replay dead letters, by part: how many were left out, and of the others how often they were tried.
+	left    []int64
+	tries   []map[table.ID]int
+	dropped map[buffer.Place][]buffer.DeadRow // rows that were left out
 }
 
 // run is frames with the same column list, in order. Its rows are numbered

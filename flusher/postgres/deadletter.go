@@ -26,6 +26,8 @@ type deadLetter struct {
 	values   []*string // canonical text, exact; of an increment what is added, where its column is exact
 	row      string    // JSON, for people: the whole row
 	cause    *pgconn.PgError
+	behind   table.ID // the dead letter that it is parked behind; zero for none
+	replays  int      // how often it was replayed
 }
 
 // setAside makes row i of a frame a dead letter.
@@ -64,7 +66,13 @@ func (b *batch) setAside(part *flusher.Part, f *table.Frame, i int, pg *pgconn.P
 	if b.table.HasKey() {
 		d.key = string(b.table.AppendKey(nil, row))
 	}
+	if at := slices.IndexFunc(b.parts, func(p flusher.Part) bool { return p.Place == part.Place }); at >= 0 && b.tries != nil {
+		d.replays = b.tries[at][d.id]
+	}
 	b.dead = append(b.dead, d)
+	if pg.Code != yieldedState { // there later changes are applied to what the database has
+		b.dig(table.Letter{Partition: part.Place.Partition, ID: d.id}, d.id)
+	}
 	return nil
 }
 
@@ -114,11 +122,12 @@ func bury(ctx context.Context, tx pgx.Tx, dead []deadLetter) error {
 		d := &dead[i]
 		b.Queue(`
 			insert into headpond.dead_letters (table_name, partition, epoch, seq, key, operation, sqlstate, message, detail,
-				constraint_name, column_name, "row", columns, "values", accepted_at)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, nullif($9, ''), nullif($10, ''), nullif($11, ''), $12::text::jsonb, $13, $14, $15)`,
+				constraint_name, column_name, "row", columns, "values", accepted_at, ignores_existing, replays, parked_epoch, parked_seq)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, nullif($9, ''), nullif($10, ''), nullif($11, ''), $12::text::jsonb, $13, $14, $15,
+				$16, $17, nullif($18::bigint, 0), nullif($19::bigint, 0))`,
 			d.place.Table, d.place.Partition, int64(d.id.Epoch), int64(d.id.Seq), d.key, d.op.String(), //nolint:gosec // below 2^53
 			d.cause.Code, d.cause.Message, d.cause.Detail, d.cause.ConstraintName, columnOf(d.cause),
-			d.row, d.columns, d.values, d.accepted)
+			d.row, d.columns, d.values, d.accepted, d.op == table.OpIgnore, d.replays, int64(d.behind.Epoch), int64(d.behind.Seq)) //nolint:gosec // below 2^53
 	}
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("insert dead letters: %w", err)

@@ -189,6 +189,22 @@ func (x *Tx) Mark(ctx context.Context, tableName string, names, values []string)
 	return there, nil
 }
 
+// TakeLetters removes the dead letters that rows of the transaction replay, and
+// reports which of them were there.
+func (x *Tx) TakeLetters(ctx context.Context, tableName string, letters []table.Letter) (there []bool, err error) {
+	x.wrote = true
+	taken, err := takeLetters(ctx, x.conn, tableName, letters)
+	if err != nil {
+		return nil, storeError("take dead letters", err)
+	}
+	there = make([]bool, len(letters))
+	for i, l := range letters {
+		_, there[i] = taken[l]
+		delete(taken, l)
+	}
+	return there, nil
+}
+
 // Write writes the rows of a frame, which are numbered from 0. Those that
 // Postgres refuses are not written, and are given with the reason.
 func (x *Tx) Write(ctx context.Context, t *table.Table, f *table.Frame) (refused map[int]*table.FieldError, err error) {

@@ -57,7 +57,7 @@ const settings = `
 // any number of workers in any number of processes share the work; the lock
 // goes with the connection, so a dead worker holds nothing.
 const claim = `
-	select table_name, partition, epoch, seq, opened from headpond.watermarks
+	select table_name, partition, epoch, seq, opened, dead from headpond.watermarks
 	where table_name = $1 and partition = any ($2)
 	order by partition for update skip locked`
 
@@ -85,7 +85,7 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 	if t == nil || t.Unusable != "" {
 		return nil, &FlushError{Table: job.Table, class: schemaError, err: unusable(t)}
 	}
-	tx, claims, err := begin(ctx, conn, t, job.Partitions)
+	tx, claims, haunted, err := begin(ctx, conn, t, job.Partitions)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,14 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 		return nil, err
 	}
 	b := &batch{conn: conn, table: t, orphan: s.orphans(job), refuse: job.Refuse, careful: s.poisoned.lately(job.Table)}
-	if err := b.adapt(report.Parts); err != nil {
+	replays := b.replays(report.Parts)
+	if err := b.visit(ctx, tx, haunted); err != nil {
+		return nil, err
+	}
+	if err := b.take(ctx, tx, replays); err != nil {
+		return nil, err
+	}
+	if err := b.adapt(); err != nil {
 		return nil, err
 	}
 	yielded, err := b.writeUnlessChanged(ctx, tx, job.DatabaseWins)
@@ -117,7 +124,11 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 	report.Copied = time.Now()
 	for i := range report.Parts {
 		report.Coalesced[report.Parts[i].Place] = b.coalesced[i]
+		if b.left != nil {
+			report.Coalesced[report.Parts[i].Place] += b.left[i]
+		}
 	}
+	report.Dropped = b.dropped
 	for _, d := range b.dead {
 		report.Dead[d.place] = append(report.Dead[d.place], buffer.DeadRow{Key: d.key, ID: d.id})
 	}
@@ -143,8 +154,7 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 // adapt takes rows laid out as the table has its columns now: they may have been
 // accepted before ALTER TABLE. Those that hold a value of a type that the column
 // no longer has, and that would read as another value, become dead letters.
-func (b *batch) adapt(parts []flusher.Part) error {
-	b.parts = slices.Clone(parts)
+func (b *batch) adapt() error {
 	for i := range b.parts {
 		p := &b.parts[i]
 		frames := make([]*table.Frame, 0, len(p.Frames))
@@ -233,9 +243,9 @@ func unusable(t *table.Table) error {
 }
 
 // begin starts the transaction, locks, and sets the savepoint before the rows,
-// all in one round trip.
-func begin(ctx context.Context, conn *pgx.Conn, t *table.Table, partitions []int) (pgx.Tx, []flusher.Claim, error) {
-	var claims []flusher.Claim
+// all in one round trip. haunted are the partitions that ever had a dead letter.
+func begin(ctx context.Context, conn *pgx.Conn, t *table.Table, partitions []int) (tx pgx.Tx, claims []flusher.Claim, haunted map[int]bool, err error) {
+	haunted = make(map[int]bool)
 	b := &pgx.Batch{}
 	b.BeginTx(pgx.TxOptions{})
 	b.Queue(settings)
@@ -243,20 +253,21 @@ func begin(ctx context.Context, conn *pgx.Conn, t *table.Table, partitions []int
 	b.Queue("lock table only " + t.SQLName + " in row exclusive mode")
 	b.Queue(columnsNow, t.OID, t.SQLName).Query(func(rows pgx.Rows) error { return checkColumns(t, rows) })
 	b.Queue(claim, t.Name, partitions).Query(func(rows pgx.Rows) error {
-		held, err := pgx.CollectRows(rows, scanWatermark)
+		held, err := pgx.CollectRows(rows, scanClaim)
 		for _, h := range held {
 			claims = append(claims, flusher.Claim{Place: h.place, Watermark: h.id})
+			haunted[h.place.Partition] = h.dead > 0
 		}
 		return err
 	})
 	b.Queue("savepoint headpond")
 	results := conn.SendBatch(ctx, b)
-	tx := results.Tx()
+	tx = results.Tx()
 	if err := results.Close(); err != nil {
 		rollback(ctx, tx)
-		return nil, nil, fmt.Errorf("claim partitions: %w", err)
+		return nil, nil, nil, fmt.Errorf("claim partitions: %w", err)
 	}
-	return tx, claims, nil
+	return tx, claims, haunted, nil
 }
 
 // rollback ends a transaction that was not committed. It has a deadline of its

@@ -21,7 +21,8 @@ func (b *batch) merge(ctx context.Context) error {
 		return err
 	}
 	for _, wave := range waves {
-		groups, refused := groupsOf(b, wave), map[*flusher.Net]bool{}
+		refused := map[*flusher.Net]bool{}
+		groups := groupsOf(b, b.parkWave(wave, refused))
 		b.again = true
 		for _, g := range groups {
 			g.refused = refused
@@ -50,6 +51,12 @@ func (b *batch) closeWave(ctx context.Context, wave []*flusher.Net, refused map[
 			continue
 		}
 		for _, o := range n.Origins {
+			if behind, is := b.blocked(o); is {
+				if err := b.park(o, behind); err != nil {
+					return err
+				}
+				continue
+			}
 			alone, err := o.Net(b.table)
 			if err != nil {
 				return err

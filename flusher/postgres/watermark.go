@@ -73,12 +73,20 @@ type watermark struct {
 	place  buffer.Place
 	id     table.ID
 	opened uint64
+	dead   int64 // of a claim
 }
 
 func scanWatermark(row pgx.CollectableRow) (w watermark, err error) {
 	var epoch, seq, opened int64
 	err = row.Scan(&w.place.Table, &w.place.Partition, &epoch, &seq, &opened)
 	w.opened = uint64(opened)                               //nolint:gosec // never negative
+	w.id = table.ID{Epoch: uint64(epoch), Seq: uint64(seq)} //nolint:gosec // never negative
+	return w, err
+}
+
+func scanClaim(row pgx.CollectableRow) (w watermark, err error) {
+	var epoch, seq, opened int64
+	err = row.Scan(&w.place.Table, &w.place.Partition, &epoch, &seq, &opened, &w.dead)
 	w.id = table.ID{Epoch: uint64(epoch), Seq: uint64(seq)} //nolint:gosec // never negative
 	return w, err
 }
