@@ -16,23 +16,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// verdict of the checker over one history.
-type verdict struct {
-	Acked, Unknown int64 // rows
-	Resolved       int   // requests of unknown outcome whose repeat told
-	Lost, Twice    int64
-	Reported       int64 // rows that Headpond says were lost
-	Problems       []string
-}
-
 func (v *verdict) problem(format string, args ...any) {
 	v.Problems = append(v.Problems, fmt.Sprintf(format, args...))
 }
 
 // check compares the history with Postgres, Redis and what the APIs serve. All
-// faults are healed, the clients have ended, and nothing is pending. loses: rows
-// that were acknowledged may be gone, if Headpond has counted them.
-func (c *chaos) check(loses bool) *verdict {
+// faults are healed, the clients have ended, and nothing is pending.
+func (c *chaos) check(f *fault) *verdict {
 	v := &verdict{Acked: c.load.ok.Load(), Unknown: c.load.unknown.Load()}
 	v.Problems = append(v.Problems, c.load.problems...)
 	url := c.postgres.URL()
@@ -42,14 +32,14 @@ func (c *chaos) check(loses bool) *verdict {
 		v.Reported += reported[name]
 	}
 	for _, name := range []string{"chaos_append", "chaos_keyed"} {
-		c.checkRows(v, name, loses, reported[name])
+		c.checkRows(v, name, f.loses, reported[name])
 	}
-	c.checkPuts(v, loses)
-	c.checkCounters(v, loses)
-	c.checkLedger(v, loses)
+	c.checkPuts(v, f.loses || f.anyOrder)
+	c.checkCounters(v, f)
+	c.checkLedger(v, f.loses)
 	c.checkRedis(v)
 	c.checkReads(v)
-	if !loses && v.Reported != 0 {
+	if !f.loses && v.Reported != 0 {
 		v.problem("Headpond reports %d rows as lost", v.Reported)
 	}
 	return v
@@ -169,7 +159,7 @@ func parseReceipt(text string) (r receipt, ok bool) {
 
 // checkPuts: assertion 4. The final row of a key is the acknowledged write with
 // the highest receipt, or one of unknown outcome.
-func (c *chaos) checkPuts(v *verdict, loses bool) {
+func (c *chaos) checkPuts(v *verdict, anyOf bool) {
 	type last struct {
 		epoch, seq int64
 		w          written
@@ -186,7 +176,7 @@ func (c *chaos) checkPuts(v *verdict, loses bool) {
 			keys[o.Key] = k
 		}
 		w := written{int64(o.Client), o.From}
-		if o.Outcome == unknown || loses {
+		if o.Outcome == unknown || anyOf {
 			k.may[w] = true
 			continue
 		}
@@ -227,7 +217,7 @@ func (c *chaos) checkPuts(v *verdict, loses bool) {
 
 // checkCounters: an increment counts once; the answers to those of one key are
 // all different.
-func (c *chaos) checkCounters(v *verdict, loses bool) {
+func (c *chaos) checkCounters(v *verdict, f *fault) {
 	var sure, perhaps [chaosCounters]int64
 	seen := make(map[[2]int64]bool)
 	for _, o := range c.load.history {
@@ -240,7 +230,7 @@ func (c *chaos) checkCounters(v *verdict, loses bool) {
 		case acked:
 			sure[o.Key]++
 			at := [2]int64{int64(o.Key), o.Value}
-			if seen[at] && !loses {
+			if seen[at] && !f.loses && !f.rewinds {
 				v.problem("chaos_counters: two increments of %d were answered with %d", o.Key, o.Value)
 			}
 			seen[at] = true
@@ -250,7 +240,7 @@ func (c *chaos) checkCounters(v *verdict, loses bool) {
 		n := value[int64](c.T, c.postgres.URL(), `select coalesce(max(n), 0) from chaos_counters where key = $1`, key)
 		if n < sure[key] {
 			v.Lost += sure[key] - n
-			if !loses {
+			if !f.loses {
 				v.problem("chaos_counters: %d counts %d after %d increments", key, n, sure[key])
 			}
 		}
@@ -282,7 +272,7 @@ func (c *chaos) checkLedger(v *verdict, loses bool) {
 		for _, text := range o.Receipt {
 			r, ok := parseReceipt(text)
 			m := marks[fmt.Sprint(r.table, ".", r.partition)]
-			if !ok || r.epoch > m[0] || r.epoch == m[0] && r.seq > m[1] {
+			if !ok || !loses && (r.epoch > m[0] || r.epoch == m[0] && r.seq > m[1]) {
 				v.problem("receipt %q is above its watermark %v", text, m)
 			}
 		}

@@ -31,22 +31,6 @@ func needsStrace() string {
 	return needsRoot()
 }
 
-func needsFaketime() string {
-	if faketime() == "" {
-		return "libfaketime is not installed"
-	}
-	return ""
-}
-
-func faketime() string {
-	for _, pattern := range []string{"/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib*/faketime/libfaketimeMT.so.1"} {
-		if found, _ := filepath.Glob(pattern); len(found) > 0 { // the pattern is well-formed
-			return found[0]
-		}
-	}
-	return ""
-}
-
 func (c *chaos) tool(name string, args ...string) {
 	c.Helper()
 	out, err := exec.CommandContext(c.Context(), name, args...).CombinedOutput()

@@ -22,7 +22,7 @@ import (
 // virtual address elsewhere.
 var failoverFaults = []*fault{
 	{
-		id: "F39", what: "failover to a replica that lags", mode: "R", happen: laggingReplica,
+		id: "F39", what: "failover to a replica that lags", mode: "R", rewinds: true, happen: laggingReplica,
 		how: "the replica is cut off (REPLICAOF nobody), more load, the master killed, the replica promoted; the APIs live on",
 	},
 	{
@@ -30,7 +30,7 @@ var failoverFaults = []*fault{
 		how: "the load is held for a moment until the replica has everything, the master killed, the replica promoted",
 	},
 	{
-		id: "F41", what: "old master comes back", mode: "R", happen: splitBrain,
+		id: "F41", what: "old master comes back", mode: "R", rewinds: true, anyOrder: true, happen: splitBrain,
 		how: "one API goes on writing to the old master while the other one writes to the promoted replica; then the old one becomes its replica",
 	},
 	{
@@ -182,6 +182,7 @@ func reshard(c *chaos) {
 		}
 		set(to, "IMPORTING", from.id)
 		set(from, "MIGRATING", to.id)
+		c.acks(20) // nothing has moved yet, but keys that are not there are looked for on the other side
 		host, port, _ := strings.Cut(to.rdb.Options().Addr, ":")
 		for {
 			keys, err := from.rdb.ClusterGetKeysInSlot(ctx, slot, 2).Result()

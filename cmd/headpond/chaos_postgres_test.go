@@ -160,8 +160,9 @@ func fullDisk(c *chaos) {
 	c.sql(`create tablespace small location '` + dir + `'`)
 	c.sql(`alter table chaos_append set tablespace small`)
 	filler := filepath.Join(dir, "filler")
+	heard := c.listening()
 	fill(c, filler)
-	c.flushersSay("SQLSTATE 53100")
+	heard("SQLSTATE 53100")
 	c.acks(leastRows)
 	require.NoError(c, os.Remove(filler))
 }
@@ -192,12 +193,12 @@ func cancelledSync(c *chaos) {
 	waiting := `from pg_stat_activity where application_name = 'headpond flusher' and wait_event = 'SyncRep'`
 	for range 3 {
 		c.await("a COMMIT that waits", func() bool {
-			return value[int64](c.T, c.postgres.URL(), `set synchronous_commit = local; select count(*) `+waiting) > 0
+			return value[int64](c.T, c.postgres.URL(), `select count(*) `+waiting) > 0
 		})
-		c.sql(`set synchronous_commit = local; select pg_cancel_backend(pid) ` + waiting)
+		c.sql(`select pg_cancel_backend(pid) ` + waiting)
 	}
 	c.acks(leastRows)
-	c.sql(`set synchronous_commit = local; alter system reset synchronous_standby_names`)
+	c.sql(`alter system reset synchronous_standby_names`)
 	c.sql(`select pg_reload_conf()`)
 }
 
@@ -225,10 +226,11 @@ func lockTable(c *chaos) {
 	conn := connect(c.T, c.postgres.URL())
 	tx, err := conn.Begin(c.Context())
 	require.NoError(c, err)
+	heard := c.listening()
 	_, err = tx.Exec(c.Context(), `lock table chaos_append in access exclusive mode`)
 	require.NoError(c, err)
 	c.acks(leastRows)
-	c.flushersSay("SQLSTATE 55P03")
+	heard("SQLSTATE 55P03")
 	require.NoError(c, tx.Rollback(c.Context()))
 	require.Zero(c, value[int64](c.T, c.postgres.URL(), `select count(*) from headpond.dead_letters`))
 }

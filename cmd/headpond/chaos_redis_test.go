@@ -5,12 +5,10 @@ package main_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -25,7 +23,7 @@ var redisFaults = []*fault{
 		how: "SIGKILL under load and started again, three times",
 	},
 	{
-		id: "F23", what: "Redis killed while its disk is slow", mode: "E", happen: slowFsync, without: needsStrace,
+		id: "F23", what: "Redis killed while its disk is slow", mode: "E", rewinds: true, happen: slowFsync, without: needsStrace,
 		how: "appendfsync everysec, strace delays every fdatasync by 4 s, SIGKILL to Redis; the APIs live on",
 	},
 	{
@@ -38,7 +36,7 @@ var redisFaults = []*fault{
 		how:   "its directory on ext4 on a loop device, FS_IOC_SHUTDOWN without flushing the journal, SIGKILL, mounted again",
 	},
 	{
-		id: "F26", what: "end of the AOF cut off", mode: "S", happen: cutAOF,
+		id: "F26", what: "end of the AOF cut off", mode: "S", rewinds: true, happen: cutAOF,
 		how: "SIGKILL, 20 kB cut off the AOF, started again; the APIs live on",
 	},
 	{
@@ -46,7 +44,7 @@ var redisFaults = []*fault{
 		how: "SIGKILL, a byte in the middle of the AOF changed: Redis does not start, writes are 503; the byte is put right",
 	},
 	{
-		id: "F28", what: "old AOF restored", mode: "S", happen: oldAOF,
+		id: "F28", what: "old AOF restored", mode: "S", rewinds: true, happen: oldAOF,
 		how: "the AOF directory is copied, more load, SIGKILL, the copy put in its place, started; the APIs live on",
 	},
 	{
@@ -54,15 +52,15 @@ var redisFaults = []*fault{
 		how: "as F28, Postgres away meanwhile, and SIGKILL to both APIs: what nobody holds any more is counted",
 	},
 	{
-		id: "F29a", what: "FLUSHALL", mode: "S", happen: func(c *chaos) { c.command("FLUSHALL") },
+		id: "F29a", what: "FLUSHALL", mode: "S", rewinds: true, happen: func(c *chaos) { c.command("FLUSHALL") },
 		how: "FLUSHALL under load; the APIs live on",
 	},
 	{
-		id: "F29b", what: "logs deleted", mode: "S", happen: deleteLogs,
+		id: "F29b", what: "logs deleted", mode: "S", rewinds: true, happen: deleteLogs,
 		how: "DEL of every log with rows that wait in it; the APIs live on",
 	},
 	{
-		id: "F29c", what: "data of Redis deleted", mode: "S", happen: deleteData,
+		id: "F29c", what: "data of Redis deleted", mode: "S", rewinds: true, happen: deleteData,
 		how: "SIGKILL, its directory removed, started empty; the APIs live on",
 	},
 	{
@@ -81,10 +79,6 @@ var redisFaults = []*fault{
 	{
 		id: "F35", what: "Redis hangs", mode: "S", soak: true, happen: hangRedis,
 		how: "SIGSTOP until writes were given up (504), then SIGCONT, and what lay in its sockets is applied",
-	},
-	{
-		id: "F44", what: "clock of Redis goes back", mode: "S", happen: clockBack, without: needsFaketime,
-		how: "SIGKILL, started again under libfaketime with a clock that is an hour behind",
 	},
 	{
 		id: "F45", what: "scripts forgotten", mode: "S", soak: true, happen: func(c *chaos) {
@@ -273,20 +267,4 @@ func hangRedis(c *chaos) {
 	require.NoError(c, syscall.Kill(pid, syscall.SIGSTOP))
 	c.answered("504 outcome_unknown", 1)
 	require.NoError(c, syscall.Kill(pid, syscall.SIGCONT))
-}
-
-func clockBack(c *chaos) {
-	addr := c.redis.Addr()
-	require.NoError(c, c.redis.Kill())
-	_, port, _ := strings.Cut(addr, ":")
-	p := start(c.T, "redis-server", append(os.Environ(), "LD_PRELOAD="+faketime(), "FAKETIME=-1h"),
-		"--port", port, "--bind", "127.0.0.1", "--dir", c.redis.Dir(), "--appendonly", "yes", "--appendfsync", "always", "--save", "")
-	c.await("Redis", func() bool { return strings.Contains(p.out.String(), "Ready to accept connections") })
-	at, ok := c.command("TIME").([]any)
-	require.True(c, ok)
-	var seconds int64
-	_, err := fmt.Sscan(fmt.Sprint(at[0]), &seconds)
-	require.NoError(c, err)
-	require.Less(c, seconds, time.Now().Add(-50*time.Minute).Unix(), "its clock has not gone back")
-	c.acks(leastRows)
 }

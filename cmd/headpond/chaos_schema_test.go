@@ -33,8 +33,9 @@ var schemaFaults = []*fault{
 }
 
 func noDeadLetters(c *chaos) {
+	heard := c.listening()
 	c.sql(`alter table headpond.dead_letters rename to away`)
-	c.flushersSay("SQLSTATE 42P01")
+	heard("SQLSTATE 42P01")
 	c.acks(leastRows)
 	c.sql(`alter table headpond.away rename to dead_letters`)
 }

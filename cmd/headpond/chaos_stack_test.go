@@ -267,17 +267,24 @@ func (c *chaos) committed() (n int64, err error) {
 	return n, err
 }
 
-// flushersSay waits until a flusher has written words into its log since then.
-func (c *chaos) flushersSay(words string) {
-	c.Helper()
-	c.await("a flusher to say "+words, func() bool {
-		for _, p := range c.flushers {
-			if strings.Contains(p.log.String(), words) {
-				return true
+// listening gives a function that waits until a flusher has written words into
+// its log since now.
+func (c *chaos) listening() (heard func(words string)) {
+	from := make(map[*process]int)
+	for _, p := range c.flushers {
+		from[p] = len(p.log.String())
+	}
+	return func(words string) {
+		c.Helper()
+		c.await("a flusher to say "+words, func() bool {
+			for _, p := range c.flushers {
+				if strings.Contains(p.log.String()[from[p]:], words) {
+					return true
+				}
 			}
-		}
-		return false
-	})
+			return false
+		})
+	}
 }
 
 // answered waits until so many more requests were answered like this.

@@ -3,13 +3,11 @@
 package main_test
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,7 +24,10 @@ type fault struct {
 	// loses: what was acknowledged may be lost, and then Headpond must say how
 	// much. Otherwise nothing may be lost.
 	loses bool
-	stack stackOptions
+	// rewinds: Redis goes back, and until Headpond has noticed that nobody can
+	// rely on what is read; anyOrder: writes are acknowledged by two masters.
+	rewinds, anyOrder bool
+	stack             stackOptions
 	// happen does it while the load runs, waits until it has shown, and mends
 	// what nobody but an operator could mend.
 	happen func(c *chaos)
@@ -44,22 +45,6 @@ func (f *fault) promise() string {
 		return "loss = reported"
 	}
 	return "zero"
-}
-
-// faultRun is what came of one run.
-type faultRun struct {
-	verdict
-
-	Seed     uint64
-	Recovery time.Duration
-	Took     time.Duration
-	Answers  map[string]int
-}
-
-// results of this test binary, for the page.
-var results struct {
-	mu   sync.Mutex
-	runs map[string][]*faultRun
 }
 
 // leastRows must be acknowledged before and after a fault, or the run says nothing.
@@ -131,7 +116,7 @@ func (f *fault) run(t *testing.T, program string) {
 	_, seed := seeded(t)
 	began := time.Now()
 	c := newChaos(t, program, seed, f.stack)
-	c.load.forgets.Store(f.loses)
+	c.load.forgets.Store(f.loses || f.rewinds)
 	c.load.poison.Store(f.poison)
 	c.load.start()
 	c.acks(leastRows)
@@ -149,13 +134,19 @@ func (f *fault) run(t *testing.T, program string) {
 	}
 	c.drained()
 	resolved := run.Resolved
-	run.verdict = *c.check(f.loses)
+	run.verdict = *c.check(f)
 	run.Resolved, run.Took, run.Answers = resolved, time.Since(began), c.load.answers
-	t.Logf("%s: acknowledged %d (%d before, %d during), lost %d, reported lost %d, twice %d, unknown %d (%d told by a repeat), recovery %s, all %s; answers %v",
-		f.id, run.Acked, before, after-before, run.Lost, run.Reported, run.Twice, run.Unknown, run.Resolved,
+	t.Logf("%d before, %d during, after %d more", before, after-before, c.load.ok.Load()-after)
+	f.finish(t, run)
+}
+
+// finish says what came of a run, and keeps it for the page.
+func (f *fault) finish(t *testing.T, run *faultRun) {
+	t.Logf("%s: acknowledged %d, lost %d, reported lost %d, twice %d, unknown %d (%d told by a repeat), recovery %s, all %s; answers %v",
+		f.id, run.Acked, run.Lost, run.Reported, run.Twice, run.Unknown, run.Resolved,
 		run.Recovery.Round(time.Millisecond), run.Took.Round(100*time.Millisecond), run.Answers)
 	for _, p := range run.Problems {
-		t.Errorf("%s (HEADPOND_SEED=%d): %s", f.id, seed, p)
+		t.Errorf("%s (HEADPOND_SEED=%d): %s", f.id, run.Seed, p)
 	}
 	results.mu.Lock()
 	defer results.mu.Unlock()
@@ -175,16 +166,4 @@ func (c *chaos) times(n int, do func()) {
 		do()
 		c.acks(50 + c.r.Int64N(100))
 	}
-}
-
-// findFault by its id.
-func findFault(t *testing.T, id string) *fault {
-	t.Helper()
-	for _, f := range faults {
-		if f.id == id {
-			return f
-		}
-	}
-	require.FailNow(t, fmt.Sprintf("there is no fault %s", id))
-	return nil
 }
