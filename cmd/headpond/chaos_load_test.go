@@ -241,7 +241,12 @@ func (o *chaosOp) judge(a answer, err error) {
 	o.Outcome, o.Except = unknown, nil
 	switch {
 	case err != nil && isDial(err):
-		o.Answer, o.Outcome = "not connected", refused
+		o.Answer = "not connected"
+		// net/http sends a request with an Idempotency-Key again by itself when
+		// its connection broke: the first one may have arrived.
+		if o.Name == "" {
+			o.Outcome = refused
+		}
 		return
 	case err != nil:
 		o.Answer = "no answer"

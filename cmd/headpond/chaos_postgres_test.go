@@ -69,7 +69,7 @@ var postgresFaults = []*fault{
 		how: "default_transaction_read_only on and all sessions ended, for 3 s (25006)",
 	},
 	{
-		id: "F13", what: "failover to a standby that lags", mode: "S", happen: lagging,
+		id: "F13", what: "failover to a standby that lags", mode: "S", rewinds: true, happen: lagging,
 		how: "pg_basebackup, more load, Postgres killed, the copy started in its place: watermark and rows go back",
 	},
 	{
@@ -117,8 +117,8 @@ func endPostgres(s syscall.Signal) func(c *chaos) {
 func killBackend(c *chaos) {
 	for range 3 {
 		c.await("a backend to kill", func() bool {
-			pids := column[int32](c.T, c.postgres.URL(), `select pid from pg_stat_activity where application_name = 'headpond flusher'`)
-			return len(pids) > 0 && syscall.Kill(int(pick(c.r, pids)), syscall.SIGKILL) == nil
+			pid, err := c.ask(`select coalesce(max(pid), 0) from pg_stat_activity where application_name = 'headpond flusher'`)
+			return err == nil && pid > 0 && syscall.Kill(int(pid), syscall.SIGKILL) == nil
 		})
 		c.commits(100)
 	}
@@ -193,7 +193,8 @@ func cancelledSync(c *chaos) {
 	waiting := `from pg_stat_activity where application_name = 'headpond flusher' and wait_event = 'SyncRep'`
 	for range 3 {
 		c.await("a COMMIT that waits", func() bool {
-			return value[int64](c.T, c.postgres.URL(), `select count(*) `+waiting) > 0
+			n, err := c.ask(`select count(*) ` + waiting)
+			return err == nil && n > 0
 		})
 		c.sql(`select pg_cancel_backend(pid) ` + waiting)
 	}

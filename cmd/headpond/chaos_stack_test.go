@@ -255,7 +255,12 @@ func (c *chaos) commits(rows int64) {
 }
 
 // committed rows, if Postgres tells.
-func (c *chaos) committed() (n int64, err error) {
+func (c *chaos) committed() (int64, error) {
+	return c.ask(`select coalesce(sum(committed), 0)::bigint from headpond.watermarks`)
+}
+
+// ask Postgres for a number; it may be away.
+func (c *chaos) ask(query string) (n int64, err error) {
 	ctx, cancel := context.WithTimeout(c.Context(), 5*time.Second)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, c.postgres.URL())
@@ -263,7 +268,7 @@ func (c *chaos) committed() (n int64, err error) {
 		return 0, err
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	err = conn.QueryRow(ctx, `select coalesce(sum(committed), 0)::bigint from headpond.watermarks`).Scan(&n)
+	err = conn.QueryRow(ctx, query).Scan(&n)
 	return n, err
 }
 

@@ -24,7 +24,7 @@ type fault struct {
 	// loses: what was acknowledged may be lost, and then Headpond must say how
 	// much. Otherwise nothing may be lost.
 	loses bool
-	// rewinds: Redis goes back, and until Headpond has noticed that nobody can
+	// rewinds: a server goes back, and until Headpond has noticed that nobody can
 	// rely on what is read; anyOrder: writes are acknowledged by two masters.
 	rewinds, anyOrder bool
 	stack             stackOptions
