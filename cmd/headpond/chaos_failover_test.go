@@ -106,7 +106,7 @@ func splitBrain(c *chaos) {
 	lateWire := c.apiRedis
 	c.apiRedis = was
 	c.promote(r)
-	c.acks(leastRows)
+	c.lasts(4 * time.Second) // to take no writes at all meanwhile is right
 	c.tell(old, "REPLICAOF", "127.0.0.1", strings.TrimPrefix(r.Addr(), "127.0.0.1:"))
 	lateWire.point(r.Addr())
 	c.acks(leastRows)
