@@ -5,10 +5,12 @@ SHELL    := /bin/sh
 ARGS     ?=
 TIMEOUT  ?= 9m
 FUZZTIME ?= 30s
+FAULTS   ?= all
+SOAK     ?= 30m
 SETUP    := ./cmd/headpond/up/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test fuzz bench lint fmt clean setup
+.PHONY: help run build test chaos soak faults fuzz bench lint fmt clean setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +26,20 @@ test: ## format check, vet, and all tests with the race detector
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not formatted (make fmt):" $$unformatted; exit 1; }
 	go vet ./...
 	go test -race -timeout $(TIMEOUT) ./...
+
+# HEADPOND_SEED=… repeats the random choices of a run, HEADPOND_RUNS=… says how
+# often each fault happens. What mounts file systems needs root, or is skipped.
+chaos: ## make faults happen under load, two at a time (FAULTS=F22,F47)
+	@$(SETUP) redis postgres
+	HEADPOND_CHAOS=$(FAULTS) go test ./cmd/headpond -run '^TestChaos$$' -count=1 -v -timeout 30m
+
+soak: ## random faults on one stack (SOAK=30m)
+	@$(SETUP) redis postgres
+	HEADPOND_SOAK=$(SOAK) go test ./cmd/headpond -run '^TestSoak$$' -count=1 -v -timeout 0
+
+faults: ## write FAULTS.md: every fault, every guard taken out
+	@$(SETUP) redis postgres
+	HEADPOND_FAULTS=FAULTS.md HEADPOND_SOAK=5m go test ./cmd/headpond -run '^TestFaults$$' -count=1 -v -timeout 0
 
 # Failing inputs are kept in testdata/fuzz, where make test runs them again.
 fuzz: ## run every fuzz target for a while (FUZZTIME=30s each)

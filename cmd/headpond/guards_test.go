@@ -1,11 +1,15 @@
 package main_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -64,43 +68,82 @@ var guards = []guard{
 // builds the tests anew each time.
 func TestGuards(t *testing.T) {
 	if os.Getenv("HEADPOND_LONG") == "" {
-		for _, g := range guards { // the lines are there
+		for _, g := range everyGuard() { // the lines are there
 			g.broken(t)
 		}
 		return
 	}
-	for _, g := range guards {
+	takeGuardsOut(t)
+}
+
+func takeGuardsOut(t *testing.T) {
+	for _, g := range everyGuard() {
 		t.Run(g.name, func(t *testing.T) {
-			overlay := g.broken(t)
-			for range 3 {
-				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-				cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-overlay", overlay, "-run", g.tests, g.in)
-				cmd.Dir = filepath.Join("..", "..")
-				out, err := cmd.CombinedOutput()
-				cancel()
-				if err != nil {
-					require.Contains(t, string(out), "--- FAIL", "it fails for another reason")
-					return
-				}
-				require.NotContains(t, string(out), "no tests to run")
+			by := g.noticed(t)
+			results.mu.Lock()
+			defer results.mu.Unlock()
+			if results.guards == nil {
+				results.guards = make(map[string]string)
 			}
-			t.Error("nothing goes red without it")
+			results.guards[g.name] = by
 		})
 	}
 }
 
-// broken gives an overlay (go help build) in which the guard is missing.
-func (g guard) broken(t *testing.T) string {
+func everyGuard() []lossGuard {
+	all := slices.Clone(lossGuards)
+	for _, g := range guards {
+		all = append(all, lossGuard{guard: g})
+	}
+	return all
+}
+
+// noticed gives the test that went red without the guard.
+func (g lossGuard) noticed(t *testing.T) (by string) {
 	t.Helper()
-	file, err := filepath.Abs(filepath.Join("..", "..", g.file))
-	require.NoError(t, err)
-	text, err := os.ReadFile(file)
-	require.NoError(t, err)
-	require.Equal(t, 1, strings.Count(string(text), g.line), "%s: the line of the guard is in %s", g.name, g.file)
+	overlay := g.broken(t)
+	limit := "90s"
+	if g.chaos != "" {
+		limit = "4m"
+	}
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout="+limit, "-run", g.tests, g.in)
+		cmd.Dir = filepath.Join("..", "..")
+		// In the environment it reaches the program that a test builds, too.
+		cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false -overlay="+overlay, "HEADPOND_CHAOS="+g.chaos, "HEADPOND_NOT_YET=1", "HEADPOND_LONG=", "HEADPOND_RUNS=")
+		out, err := cmd.CombinedOutput()
+		cancel()
+		if err != nil {
+			red := regexp.MustCompile(`(?:--- FAIL: |running tests:\s+)(\w+)`).FindStringSubmatch(string(out)) // one that hangs has noticed too
+			require.NotNil(t, red, "it fails for another reason: %s", out)
+			if g.chaos != "" {
+				return red[1] + ", " + g.chaos
+			}
+			return red[1]
+		}
+		require.NotContains(t, string(out), "no tests to run")
+	}
+	t.Error("nothing goes red without it")
+	return ""
+}
+
+// broken gives an overlay (go help build) in which the guard is missing.
+func (g lossGuard) broken(t *testing.T) string {
+	t.Helper()
 	dir := t.TempDir()
-	replaced := filepath.Join(dir, filepath.Base(g.file))
-	require.NoError(t, os.WriteFile(replaced, []byte(strings.Replace(string(text), g.line, g.instead, 1)), 0o600))
-	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{file: replaced}})
+	replaced := make(map[string]string) // file: copy
+	for i, e := range append([]guard{g.guard}, g.too...) {
+		file, err := filepath.Abs(filepath.Join("..", "..", e.file))
+		require.NoError(t, err)
+		from := cmp.Or(replaced[file], file)
+		text, err := os.ReadFile(from)
+		require.NoError(t, err)
+		require.Equal(t, 1, strings.Count(string(text), e.line), "%s: the line of the guard is in %s", g.name, e.file)
+		replaced[file] = filepath.Join(dir, strconv.Itoa(i)+filepath.Base(e.file))
+		require.NoError(t, os.WriteFile(replaced[file], []byte(strings.Replace(string(text), e.line, e.instead, 1)), 0o600))
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replaced})
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600))
 	return filepath.Join(dir, "overlay.json")

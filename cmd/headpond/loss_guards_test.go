@@ -1,0 +1,121 @@
+package main_test
+
+// lossGuard is a guard that several lines make, or that a fault shows.
+type lossGuard struct {
+	guard
+
+	too   []guard // what has to go as well, because it guards the same thing
+	chaos string  // the faults that must be noticed, when tests is TestChaos
+}
+
+// lossGuards keep accepted rows from being lost or applied twice.
+var lossGuards = []lossGuard{
+	{
+		guard: guard{
+			name: "watermark compare", file: "flusher/postgres/flush.go",
+			line: ` and w.seq = x.before`, instead: ``,
+			in: "./cmd/headpond", tests: "TestChaos$",
+		},
+		// The lock keeps two flushers apart as well: without the compare alone
+		// nothing happens, nor without the lock alone but failed flushes.
+		too:   []guard{{file: "flusher/postgres/flush.go", line: `for update skip locked`, instead: ``}},
+		chaos: "F47",
+	},
+	{
+		guard: guard{
+			name: "watermark lock", file: "flusher/postgres/flush.go",
+			line: `for update skip locked`, instead: `for update`,
+			in: "./flusher/postgres", tests: "TestFlushSkipsLocked",
+		},
+	},
+	{
+		guard: guard{
+			name: "rows and watermark in one transaction", file: "flusher/postgres/flush.go",
+			line: `if err := advance(ctx, tx, report, b.dead); err != nil {`, instead: `if err := error(nil); err != nil {`,
+			in: "./cmd/headpond", tests: "TestChaos$",
+		},
+		too: []guard{{
+			file: "flusher/postgres/flush.go", line: `report.Committed = time.Now()`,
+			instead: `late, err := conn.Begin(ctx)
+	if err == nil {
+		err = advance(ctx, late, report, b.dead)
+	}
+	if err == nil {
+		err = late.Commit(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	report.Committed = time.Now()`,
+		}},
+		chaos: "F5",
+	},
+	{
+		guard: guard{
+			name: "dead letter in the same transaction", file: "flusher/postgres/flush.go",
+			line: `if err := advance(ctx, tx, report, b.dead); err != nil {`, instead: `if err := advance(ctx, tx, report, nil); err != nil {`,
+			in: "./cmd/headpond", tests: "TestChaos$",
+		},
+		too: []guard{{
+			file: "flusher/postgres/flush.go", line: `report.Committed = time.Now()`,
+			instead: `if late, err := conn.Begin(ctx); err == nil {
+		if bury(ctx, late, b.dead) == nil {
+			_ = late.Commit(ctx)
+		}
+		rollback(ctx, late)
+	}
+	report.Committed = time.Now()`,
+		}},
+		chaos: "F18",
+	},
+	{
+		guard: guard{
+			name: "producer dedupe", file: "buffer/scripts/append.lua",
+			line: `if tonumber(last) == number then return {'K', e, first, '1'} end`, instead: ``,
+			in: "./cmd/headpond", tests: "TestChaos$",
+		},
+		chaos: "F36",
+	},
+	{
+		guard: guard{
+			name: "compare-and-append", file: "buffer/scripts/append.lua",
+			line: `ok = now[key] ~= nil and string.match(now[key], '^[%d%-]+') == basis`, instead: `ok = true`,
+			in: "./buffer", tests: "TestBasis",
+		},
+	},
+	{
+		guard: guard{
+			name: "epoch: Redis behind the watermark is noticed", file: "buffer/scripts/open.lua",
+			line: `if e > we or (e == we and s >= ws) then return`, instead: `if e then return`,
+			in: "./buffer", tests: "TestOpen",
+		},
+	},
+	{
+		guard: guard{
+			name: "epoch of clean rows", file: "buffer/scripts/read.lua",
+			line: `local left = e == epoch and tonumber(ends) - now`, instead: `local left = tonumber(ends) - now`,
+			in: "./buffer", tests: "TestOpen|TestFillOfAnotherEpoch",
+		},
+	},
+	{
+		guard: guard{
+			name: "generation dropped only when committed", file: "buffer/scripts/settle.lua",
+			line: `if last and tonumber(last) > wm then break end`, instead: ``,
+			in: "./buffer", tests: "TestGenerationsDropOnlyWhenCommitted",
+		},
+	},
+	{
+		guard: guard{
+			name: "trim lag", file: "buffer/scripts/settle.lua",
+			line: `if tonumber(ARGV[5]) - t < tonumber(ARGV[8]) and wmbytes - b <= tonumber(ARGV[9]) then break end`, instead: ``,
+			in: "./buffer", tests: "TestLogIsTrimmed",
+		},
+	},
+	{
+		guard: guard{
+			name: "dense seq", file: "flusher/flusher.go",
+			line: `if f.First().Seq != next {`, instead: `if false {`,
+			in: "./flusher", tests: "TestGapStopsPartition",
+		},
+	},
+}
