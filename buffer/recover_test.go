@@ -203,6 +203,35 @@ func TestRestartLosesTheEnd(t *testing.T) {
 	require.Equal(t, "k\t19\n", string(all[0].get(0, "k").Line))
 }
 
+// TestRedisBehindPostgres: an old copy of Redis' data is restored. Rows accepted
+// after it come after the watermark, and none of them is skipped.
+func TestRedisBehindPostgres(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	_, _, all := together(t, "", "a")
+	b := all[0]
+	target := b.target(1)
+	alternate(t, all, []*buffer.Target{target}, 0, 3)
+	old := make(map[string]string)
+	for _, key := range []string{"log", "meta"} {
+		dump, err := b.rdb.Dump(ctx, "hp:{t.0}:"+key).Result()
+		require.NoError(t, err)
+		old["hp:{t.0}:"+key] = dump
+	}
+	alternate(t, all, []*buffer.Target{target}, 3, 3)
+	b.settle(0, table.ID{Epoch: 1, Seq: 6})
+	for key, dump := range old {
+		require.NoError(t, b.rdb.RestoreReplace(ctx, key, 0, dump).Err())
+	}
+	require.NoError(t, b.rdb.ScriptFlush(ctx).Err()) // as a Redis that was started on them
+	row := put(target, "k", "after")
+	b.append(row)
+	require.NoError(t, row.Result().Err)
+	require.Equal(t, table.ID{Epoch: 2, Seq: 7}, row.Result().First)
+	require.Equal(t, []string{"k\tafter\n"}, b.lines(table.ID{Epoch: 1, Seq: 6}))
+	require.Equal(t, "k\tafter\n", string(b.get(0, "k").Line))
+}
+
 // TestLossIsCounted: a process died together with Redis.
 func TestLossIsCounted(t *testing.T) {
 	t.Parallel()

@@ -39,7 +39,7 @@ func TestUpLeavesPublicAlone(t *testing.T) {
 	require.Equal(t, []string{"headpond"}, texts(t, url, `
 		select distinct nspname::text from pg_class c join pg_namespace n on n.oid = relnamespace
 		where nspname !~ '^pg_' and nspname <> 'information_schema'`))
-	require.Equal(t, []string{"changes", "conflicts", "dead_letters", "marks", "migrations", "watermarks"}, texts(t, url, `
+	require.Equal(t, []string{"changes", "conflicts", "dead_letters", "epochs", "marks", "migrations", "moves", "processes", "watermarks"}, texts(t, url, `
 		select relname::text from pg_class where relkind = 'r' and relnamespace = 'headpond'::regnamespace order by 1`))
 }
 
@@ -49,7 +49,8 @@ func TestUpDescribesEveryColumn(t *testing.T) {
 	require.NoError(t, migrations.Up(t.Context(), url))
 	require.Empty(t, texts(t, url, `
 		select attrelid::regclass || '.' || attname from pg_attribute
-		where attrelid in ('headpond.watermarks'::regclass, 'headpond.dead_letters'::regclass, 'headpond.changes'::regclass, 'headpond.conflicts'::regclass)
+		where attrelid in ('headpond.watermarks'::regclass, 'headpond.dead_letters'::regclass, 'headpond.changes'::regclass, 'headpond.conflicts'::regclass,
+			'headpond.epochs'::regclass, 'headpond.moves'::regclass, 'headpond.processes'::regclass, 'headpond.marks'::regclass)
 			and attnum > 0 and col_description(attrelid, attnum) is null`))
 }
 
@@ -99,7 +100,7 @@ func TestStatus(t *testing.T) {
 	url := uptest.Database(t)
 	before, err := migrations.Status(t.Context(), url)
 	require.NoError(t, err)
-	require.Len(t, before, 3)
+	require.Len(t, before, 5)
 	require.False(t, before[0].Applied())
 	require.Equal(t, "00001_headpond.sql", before[0].Name)
 	require.Empty(t, texts(t, url, `select nspname::text from pg_namespace where nspname = 'headpond'`), "Status changes nothing")

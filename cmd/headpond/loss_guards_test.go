@@ -86,8 +86,50 @@ var lossGuards = []lossGuard{
 	{
 		guard: guard{
 			name: "epoch: Redis behind the watermark is noticed", file: "buffer/scripts/open.lua",
-			line: `if e > we or (e == we and s >= ws) then return`, instead: `if e then return`,
-			in: "./buffer", tests: "TestOpen",
+			line: `elseif opened > e or after(we, ws, e, s) then`, instead: `elseif false then`,
+			in: "./buffer", tests: "TestRedisBehindPostgres",
+		},
+	},
+	{
+		guard: guard{
+			name: "epoch: another run of Redis is noticed", file: "buffer/scripts/open.lua",
+			line: `elseif m[5] ~= run then`, instead: `elseif false then`,
+			in: "./buffer", tests: "TestRestartLosesTheEnd",
+		},
+	},
+	{
+		guard: guard{
+			name: "epoch: closed until every process has given back what it holds", file: "buffer/join.go",
+			line: `len(missing) > 0 {`, instead: `len(missing) > 100 {`,
+			in: "./buffer", tests: "TestWaitsForEveryProcess|TestEmptiedRedisGetsEverythingBack",
+		},
+	},
+	{
+		guard: guard{
+			name: "a row is kept before it is acknowledged", file: "buffer/lane.go",
+			line: `l.b.memory.keep(k.place, unitOf(k, last))`, instead: ``,
+			in: "./buffer", tests: "TestEmptiedRedisGetsEverythingBack",
+		},
+	},
+	{
+		guard: guard{
+			name: "what is given back is put back once", file: "buffer/scripts/append.lua",
+			line: `redis.call('HDEL', prefix .. 'returned', ARGV[10])`, instead: ``,
+			in: "./buffer", tests: "TestEmptiedRedisGetsEverythingBack",
+		},
+	},
+	{
+		guard: guard{
+			name: "what Postgres has is not put back", file: "buffer/memory.go",
+			line: `if u.last.After(kept) && u.last.Epoch < epoch {`, instead: `if u.last.Epoch < epoch {`,
+			in: "./buffer", tests: "TestCommittedRowsDoNotComeBack",
+		},
+	},
+	{
+		guard: guard{
+			name: "Postgres going back is noticed", file: "buffer/scripts/open.lua",
+			line: `elseif ws < wm then`, instead: `elseif false then`,
+			in: "./buffer", tests: "TestRewind",
 		},
 	},
 	{
