@@ -11,19 +11,7 @@ var faults = slices.Concat(processFaults, postgresFaults, schemaFaults, redisFau
 // notYet are faults whose promise is not kept yet, each with what is missing.
 // HEADPOND_NOT_YET=1 runs them all the same.
 var notYet = map[string]string{
-	"F13":  "replay when the watermark went back",
-	"F23":  "replay from the memory of the APIs",
-	"F23b": "counting what was lost",
-	"F26":  "replay from the memory of the APIs",
-	"F28":  "replay from the memory of the APIs",
-	"F28b": "counting what was lost",
-	"F29a": "replay from the memory of the APIs",
-	"F29b": "a log that is gone while its meta is there: the partition stops with a gap",
-	"F29c": "replay from the memory of the APIs",
-	"F29d": "counting what was lost",
-	"F39":  "replay from the memory of the APIs",
-	"F41":  "replay from the memory of the APIs",
-	"F43":  "append.lua touches keys that it does not declare: while a slot moves it breaks off after XADD, and the partition takes no writes any more",
+	"F43": "append.lua touches keys that it does not declare: while a slot moves it breaks off after XADD, and the partition takes no writes any more",
 }
 
 // elsewhere are the faults that do not happen in this suite, and why.
