@@ -25,6 +25,7 @@ type Server struct {
 	log      *slog.Logger
 	local    func() any // the local stack's part of the status, or nil
 	warnings func() []string
+	checks   func() []buffer.Check
 	tables   atomic.Pointer[catalog]
 	draining atomic.Bool
 
@@ -49,6 +50,9 @@ type Deps struct {
 	Local   func() any   // what the status page says of the local stack; nil for none
 	// Warnings are sentences for an operator, shown in the status; nil for none.
 	Warnings func() []string
+	// Checks are what is checked of Postgres; nil for none. Those that are not ok
+	// are shown in the status, all of them in /readyz?verbose.
+	Checks func() []buffer.Check
 	Log      *slog.Logger
 }
 
@@ -57,7 +61,7 @@ func New(limits Limits, d Deps) (*Server, error) {
 	if err := limits.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{ids: newRandom(), limits: limits.withDefaults(), buffer: d.Buffer, edge: d.Edge, ledger: d.Ledger, log: d.Log, local: d.Local, warnings: d.Warnings}
+	s := &Server{ids: newRandom(), limits: limits.withDefaults(), buffer: d.Buffer, edge: d.Edge, ledger: d.Ledger, log: d.Log, local: d.Local, warnings: d.Warnings, checks: d.Checks}
 	s.keyed, s.began = newKeyed(s), time.Now()
 	s.loads.init()
 	s.renewer.init()

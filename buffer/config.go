@@ -15,6 +15,8 @@ type Config struct {
 	Budget      time.Duration
 	// LeaseTime is how long a reader may take to load a row.
 	LeaseTime time.Duration
+	// CheckEvery is how often Redis' configuration is looked at.
+	CheckEvery time.Duration
 }
 
 // Default values: a round trip takes under 1 ms and an fsync under 50 ms on a
@@ -24,6 +26,7 @@ const (
 	DefaultCallTimeout = 5 * time.Second
 	DefaultBudget      = 10 * time.Second
 	DefaultLeaseTime   = 3 * time.Second
+	DefaultCheckEvery  = time.Minute
 )
 
 func (c Config) withDefaults() Config {
@@ -39,6 +42,9 @@ func (c Config) withDefaults() Config {
 	if c.LeaseTime == 0 {
 		c.LeaseTime = DefaultLeaseTime
 	}
+	if c.CheckEvery == 0 {
+		c.CheckEvery = DefaultCheckEvery
+	}
 	return c
 }
 
@@ -46,7 +52,7 @@ func (c Config) withDefaults() Config {
 func (b *Buffer) LeaseTime() time.Duration { return b.cfg.LeaseTime }
 
 func (c Config) validate() error {
-	if c.Lanes < 0 || c.CallTimeout < 0 || c.Budget < 0 || c.LeaseTime < 0 {
+	if c.Lanes < 0 || c.CallTimeout < 0 || c.Budget < 0 || c.LeaseTime < 0 || c.CheckEvery < 0 {
 		return errors.New("buffer config: no value may be negative")
 	}
 	return nil
