@@ -53,7 +53,7 @@ type Deps struct {
 	// Checks are what is checked of Postgres; nil for none. Those that are not ok
 	// are shown in the status, all of them in /readyz?verbose.
 	Checks func() []buffer.Check
-	Log      *slog.Logger
+	Log    *slog.Logger
 }
 
 // New makes a server that serves no tables yet: see SetTables.

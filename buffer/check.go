@@ -1,5 +1,7 @@
 package buffer
 
+import "fmt"
+
 // Severity says how bad what a Check found is.
 type Severity string
 
@@ -31,6 +33,21 @@ type Check struct {
 	// Unsafe: an accepted row may be thrown away. Nobody starts on that, and
 	// nobody who runs on it is ready.
 	Unsafe bool `json:"unsafe,omitempty"`
+}
+
+// Fine is a check that found nothing.
+func Fine(group, name, format string, args ...any) Check {
+	return Check{Group: group, Name: name, Severity: CheckOK, Text: fmt.Sprintf(format, args...)}
+}
+
+// Risk is a check that found a risk; mend may be empty.
+func Risk(group, name, mend, format string, args ...any) Check {
+	return Check{Group: group, Name: name, Severity: CheckWarning, Mend: mend, Text: fmt.Sprintf(format, args...)}
+}
+
+// Wrong is a check that found something that is wrong; mend may be empty.
+func Wrong(group, name, mend, format string, args ...any) Check {
+	return Check{Group: group, Name: name, Severity: CheckError, Mend: mend, Text: fmt.Sprintf(format, args...)}
 }
 
 // Sentence is what was found with what mends it, for logs and the status.

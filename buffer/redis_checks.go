@@ -18,25 +18,12 @@ func (f *redisFacts) checks() []Check {
 		if c.Name == "" { // it cannot be told, and another check says why
 			continue
 		}
-		c.Group = GroupRedis
 		if f.server != "" {
 			c.Text = f.server + ": " + c.Text
 		}
 		out = append(out, c)
 	}
 	return out
-}
-
-func fine(name, format string, args ...any) Check {
-	return Check{Name: name, Severity: CheckOK, Text: fmt.Sprintf(format, args...)}
-}
-
-func risk(name, mend, format string, args ...any) Check {
-	return Check{Name: name, Severity: CheckWarning, Mend: mend, Text: fmt.Sprintf(format, args...)}
-}
-
-func wrong(name, mend, format string, args ...any) Check {
-	return Check{Name: name, Severity: CheckError, Mend: mend, Text: fmt.Sprintf(format, args...)}
 }
 
 // syncs reports whether a write is on disk before it is answered.
@@ -47,18 +34,18 @@ func (f *redisFacts) syncs() bool {
 func checkPersistence(f *redisFacts) Check {
 	switch {
 	case f.config == nil:
-		return risk("config", "", "Redis does not let Headpond read its configuration (CONFIG GET); the durability of writes is given as memory.")
+		return Risk(GroupRedis, "config", "", "Redis does not let Headpond read its configuration (CONFIG GET); the durability of writes is given as memory.")
 	case f.config["appendonly"] != "yes":
-		return risk("appendonly", "CONFIG SET appendonly yes, CONFIG SET appendfsync always",
+		return Risk(GroupRedis, "appendonly", "CONFIG SET appendonly yes, CONFIG SET appendfsync always",
 			"Redis keeps writes in memory only: a crash of Redis loses what is not yet in Postgres.")
 	case f.config["appendfsync"] != "always":
-		return risk("appendfsync", "CONFIG SET appendfsync always",
+		return Risk(GroupRedis, "appendfsync", "CONFIG SET appendfsync always",
 			"Redis writes its log to disk every second or so: a crash of Redis or of the machine can lose the last seconds of accepted writes.")
 	case f.config["no-appendfsync-on-rewrite"] == "yes":
-		return risk("no-appendfsync-on-rewrite", "CONFIG SET no-appendfsync-on-rewrite no",
+		return Risk(GroupRedis, "no-appendfsync-on-rewrite", "CONFIG SET no-appendfsync-on-rewrite no",
 			"Redis does not fsync while it rewrites its log: a crash of the machine in that time loses accepted writes.")
 	}
-	return fine("appendfsync", "Each write is on Redis' disk before it is answered.")
+	return Fine(GroupRedis, "appendfsync", "Each write is on Redis' disk before it is answered.")
 }
 
 // checkPolicy: only keys without which nothing is lost may be evicted. Those have
@@ -70,13 +57,13 @@ func checkPolicy(f *redisFacts) Check {
 	case f.config == nil:
 		return Check{}
 	case strings.HasPrefix(policy, "allkeys-"):
-		c := wrong(name, "CONFIG SET maxmemory-policy noeviction (or volatile-lru)", "Redis' maxmemory-policy is %s: it may evict accepted rows.", policy)
+		c := Wrong(GroupRedis, name, "CONFIG SET maxmemory-policy noeviction (or volatile-lru)", "Redis' maxmemory-policy is %s: it may evict accepted rows.", policy)
 		c.Unsafe = true
 		return c
 	case strings.HasPrefix(policy, "volatile-"):
-		return fine(name, "Under %s Redis evicts cached rows only.", policy)
+		return Fine(GroupRedis, name, "Under %s Redis evicts cached rows only.", policy)
 	}
-	return fine(name, "Under %s Redis evicts nothing: when its memory is full, writes are refused.", policy)
+	return Fine(GroupRedis, name, "Under %s Redis evicts nothing: when its memory is full, writes are refused.", policy)
 }
 
 // A Redis below leastMemory has room for some ten thousand rows beside itself.
@@ -94,33 +81,33 @@ func checkMemory(f *redisFacts) Check {
 		if machine > 0 {
 			half = fmt.Sprintf("%dmb", machine>>21)
 		}
-		return risk(name, "CONFIG SET maxmemory "+half,
+		return Risk(GroupRedis, name, "CONFIG SET maxmemory "+half,
 			"Redis has no limit of memory: when Postgres is away for long, the machine may run out of it and kill Redis.")
 	case used > most/10*9:
-		return wrong(name, "CONFIG SET maxmemory with more, or let Postgres catch up",
+		return Wrong(GroupRedis, name, "CONFIG SET maxmemory with more, or let Postgres catch up",
 			"Redis uses %s of the %s that it may: soon it refuses writes.", bytesText(used), bytesText(most))
 	case most < leastMemory:
-		return risk(name, "CONFIG SET maxmemory 1gb", "Redis may use %s of memory only: the backlog has no room.", bytesText(most))
+		return Risk(GroupRedis, name, "CONFIG SET maxmemory 1gb", "Redis may use %s of memory only: the backlog has no room.", bytesText(most))
 	case machine > 0 && most > machine/10*8:
-		return risk(name, fmt.Sprintf("CONFIG SET maxmemory %dmb", machine>>21),
+		return Risk(GroupRedis, name, fmt.Sprintf("CONFIG SET maxmemory %dmb", machine>>21),
 			"Redis may use %s of the machine's %s: while it rewrites its log it can need twice that.", bytesText(most), bytesText(machine))
 	}
-	return fine(name, "Redis uses %s of %s.", bytesText(used), bytesText(most))
+	return Fine(GroupRedis, name, "Redis uses %s of %s.", bytesText(used), bytesText(most))
 }
 
 func checkAOFStatus(f *redisFacts) Check {
 	const name = "aof"
 	switch {
 	case f.info == nil:
-		return risk("info", "", "Redis does not let Headpond read its state (INFO): trouble with its disk, memory or replicas is not seen.")
+		return Risk(GroupRedis, "info", "", "Redis does not let Headpond read its state (INFO): trouble with its disk, memory or replicas is not seen.")
 	case f.info["aof_enabled"] != "1":
 		return Check{}
 	case f.info["aof_last_write_status"] != "ok":
-		return wrong(name, "free space on Redis' disk", "Redis cannot write its log to disk; it refuses writes until it can.")
+		return Wrong(GroupRedis, name, "free space on Redis' disk", "Redis cannot write its log to disk; it refuses writes until it can.")
 	case f.info["aof_last_bgrewrite_status"] != "ok":
-		return risk(name, "free space on Redis' disk, then BGREWRITEAOF", "Redis could not rewrite its log: the file grows without end.")
+		return Risk(GroupRedis, name, "free space on Redis' disk, then BGREWRITEAOF", "Redis could not rewrite its log: the file grows without end.")
 	}
-	return fine(name, "The last write and the last rewrite of Redis' log went well.")
+	return Fine(GroupRedis, name, "The last write and the last rewrite of Redis' log went well.")
 }
 
 // checkSnapshots: RDB snapshots protect nothing here, but one that fails makes
@@ -130,11 +117,11 @@ func checkSnapshots(f *redisFacts) Check {
 	case f.config == nil || f.info == nil || f.config["save"] == "":
 		return Check{}
 	case f.info["rdb_last_bgsave_status"] != "ok" && f.config["stop-writes-on-bgsave-error"] == "yes":
-		return wrong("save", `free space on Redis' disk, then BGSAVE; or CONFIG SET save ""`, "Redis' last snapshot failed, and so it refuses writes.")
+		return Wrong(GroupRedis, "save", `free space on Redis' disk, then BGSAVE; or CONFIG SET save ""`, "Redis' last snapshot failed, and so it refuses writes.")
 	case f.info["rdb_last_bgsave_status"] != "ok":
-		return risk("save", "free space on Redis' disk, then BGSAVE", "Redis' last snapshot failed.")
+		return Risk(GroupRedis, "save", "free space on Redis' disk, then BGSAVE", "Redis' last snapshot failed.")
 	}
-	return fine("save", "Redis makes snapshots (save %s). The log is what recovers writes; they cost a fork each.", f.config["save"])
+	return Fine(GroupRedis, "save", "Redis makes snapshots (save %s). The log is what recovers writes; they cost a fork each.", f.config["save"])
 }
 
 func checkRole(f *redisFacts) Check {
@@ -142,10 +129,10 @@ func checkRole(f *redisFacts) Check {
 	case f.info == nil:
 		return Check{}
 	case f.info["role"] == "slave":
-		return wrong("role", fmt.Sprintf("point REDIS_URL at %s:%s, or REPLICAOF NO ONE", f.info["master_host"], f.info["master_port"]),
+		return Wrong(GroupRedis, "role", fmt.Sprintf("point REDIS_URL at %s:%s, or REPLICAOF NO ONE", f.info["master_host"], f.info["master_port"]),
 			"This Redis is a replica: it refuses writes.")
 	}
-	return fine("role", "This Redis takes writes.")
+	return Fine(GroupRedis, "role", "This Redis takes writes.")
 }
 
 func checkReplicas(f *redisFacts) Check {
@@ -156,15 +143,15 @@ func checkReplicas(f *redisFacts) Check {
 	replicas, need := numberIn(f.info, "connected_slaves"), numberIn(f.config, "min-replicas-to-write")
 	switch {
 	case need > 0 && numberIn(f.info, "min_slaves_good_slaves") < need:
-		return wrong(name, "bring the replicas back, or CONFIG SET min-replicas-to-write 0",
+		return Wrong(GroupRedis, name, "bring the replicas back, or CONFIG SET min-replicas-to-write 0",
 			"Redis refuses writes: it wants %d replicas that follow it, and %d do.", need, numberIn(f.info, "min_slaves_good_slaves"))
 	case replicas > 0 && need == 0:
-		return risk(name, "CONFIG SET min-replicas-to-write 1, CONFIG SET min-replicas-max-lag 10",
+		return Risk(GroupRedis, name, "CONFIG SET min-replicas-to-write 1, CONFIG SET min-replicas-max-lag 10",
 			"Redis has %d replicas, and takes writes when none of them follows: a failover then loses accepted writes (Headpond finds that out, and counts them).", replicas)
 	case replicas == 0:
-		return fine(name, "Redis has no replica: with its disk, what is not yet in Postgres is lost.")
+		return Fine(GroupRedis, name, "Redis has no replica: with its disk, what is not yet in Postgres is lost.")
 	}
-	return fine(name, "Redis has %d replicas, and refuses writes when fewer than %d follow it within %s s.", replicas, need, f.config["min-replicas-max-lag"])
+	return Fine(GroupRedis, name, "Redis has %d replicas, and refuses writes when fewer than %d follow it within %s s.", replicas, need, f.config["min-replicas-max-lag"])
 }
 
 func checkCluster(f *redisFacts) Check {
@@ -173,11 +160,11 @@ func checkCluster(f *redisFacts) Check {
 	case f.info["cluster_enabled"] != "1":
 		return Check{}
 	case f.info["cluster_state"] != "ok":
-		return wrong(name, "redis-cli --cluster check, then --cluster fix", "The cluster does not serve all its slots: partitions there take no writes.")
+		return Wrong(GroupRedis, name, "redis-cli --cluster check, then --cluster fix", "The cluster does not serve all its slots: partitions there take no writes.")
 	case !f.clustered:
-		return wrong(name, "REDIS_URL=redis://a:6379?addr=b:6379&addr=c:6379", "This Redis is a node of a cluster, and REDIS_URL names it alone: most partitions lie on others.")
+		return Wrong(GroupRedis, name, "REDIS_URL=redis://a:6379?addr=b:6379&addr=c:6379", "This Redis is a node of a cluster, and REDIS_URL names it alone: most partitions lie on others.")
 	}
-	return fine(name, "The cluster serves all its slots.")
+	return Fine(GroupRedis, name, "The cluster serves all its slots.")
 }
 
 func checkRedisVersion(f *redisFacts) Check {
@@ -188,17 +175,17 @@ func checkRedisVersion(f *redisFacts) Check {
 	version := f.info["redis_version"]
 	var major, minor, patch int
 	if n, _ := fmt.Sscanf(version, "%d.%d.%d", &major, &minor, &patch); n < 2 {
-		return risk(name, "", "Redis says that its version is %q, which is not one that Headpond knows.", version)
+		return Risk(GroupRedis, name, "", "Redis says that its version is %q, which is not one that Headpond knows.", version)
 	}
 	switch at := []int{major, minor, patch}; {
 	case slices.Compare(at, []int{7, 0, 0}) < 0:
-		return risk(name, "install Redis 7.2 or later", "Redis %s is older than any that Headpond is tested with (7.0).", version)
+		return Risk(GroupRedis, name, "install Redis 7.2 or later", "Redis %s is older than any that Headpond is tested with (7.0).", version)
 	case slices.Compare(at, []int{7, 0, 11}) < 0:
-		return risk(name, "install a later Redis", "Redis %s may skip the fsync when appendfsync is set while it runs (mended in 7.0.11).", version)
+		return Risk(GroupRedis, name, "install a later Redis", "Redis %s may skip the fsync when appendfsync is set while it runs (mended in 7.0.11).", version)
 	case major == 7 && minor < 2:
-		return fine(name, "Redis %s. Its makers mend 7.0 no more; some distributions do.", version)
+		return Fine(GroupRedis, name, "Redis %s. Its makers mend 7.0 no more; some distributions do.", version)
 	}
-	return fine(name, "Redis %s.", version)
+	return Fine(GroupRedis, name, "Redis %s.", version)
 }
 
 func checkSharing(f *redisFacts) Check {
@@ -212,13 +199,13 @@ func checkSharing(f *redisFacts) Check {
 	slices.Sort(others)
 	switch {
 	case f.foreign > 0:
-		return risk(name, "give Headpond a Redis of its own",
+		return Risk(GroupRedis, name, "give Headpond a Redis of its own",
 			"Keys of other programs lie beside Headpond's (%d of those looked at): they share its memory, and a FLUSHDB of theirs takes the backlog along.", f.foreign)
 	case len(others) > 0:
-		return risk(name, "give Headpond a Redis of its own",
+		return Risk(GroupRedis, name, "give Headpond a Redis of its own",
 			"Other databases of this Redis are in use (%s): they share its memory, and a FLUSHALL takes the backlog along.", strings.Join(others, ", "))
 	}
-	return fine(name, "Nobody else has keys in this Redis.")
+	return Fine(GroupRedis, name, "Nobody else has keys in this Redis.")
 }
 
 // A process of Headpond holds up to 32 connections, and one to listen.
@@ -228,9 +215,9 @@ func checkClients(f *redisFacts) Check {
 		return Check{}
 	}
 	if now > most/10*9 || most-now < 33 {
-		return risk("maxclients", "CONFIG SET maxclients 10000", "%d of the %d connections that Redis takes are in use; Headpond may not get one.", now, most)
+		return Risk(GroupRedis, "maxclients", "CONFIG SET maxclients 10000", "%d of the %d connections that Redis takes are in use; Headpond may not get one.", now, most)
 	}
-	return fine("maxclients", "%d of %d connections are in use.", now, most)
+	return Fine(GroupRedis, "maxclients", "%d of %d connections are in use.", now, most)
 }
 
 // A call of Headpond is a few milliseconds; above the limit Redis answers BUSY.
@@ -239,7 +226,7 @@ func checkScriptTime(f *redisFacts) Check {
 	if f.config == nil || err != nil || limit == 0 || limit >= time.Second {
 		return Check{}
 	}
-	return risk("lua-time-limit", "CONFIG SET lua-time-limit 5000", "Redis answers BUSY when a script runs for longer than %s: under load that refuses writes for nothing.", limit)
+	return Risk(GroupRedis, "lua-time-limit", "CONFIG SET lua-time-limit 5000", "Redis answers BUSY when a script runs for longer than %s: under load that refuses writes for nothing.", limit)
 }
 
 // clockTolerance: times of marks, lags and TTLs are told by several clocks.
@@ -247,8 +234,8 @@ const clockTolerance = time.Second
 
 func checkRedisClock(f *redisFacts) Check {
 	if f.ahead.Abs() <= clockTolerance {
-		return fine("clock", "Redis' clock agrees with Headpond's.")
+		return Fine(GroupRedis, "clock", "Redis' clock agrees with Headpond's.")
 	}
-	return risk("clock", "run chrony or systemd-timesyncd on both machines",
+	return Risk(GroupRedis, "clock", "run chrony or systemd-timesyncd on both machines",
 		"Redis' clock is %s off Headpond's: cached rows end at another time than they should.", f.ahead.Abs().Round(100*time.Millisecond))
 }
