@@ -7,6 +7,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/headpond/headpond/buffer"
 	"github.com/headpond/headpond/buffer/table"
 )
 
@@ -94,6 +95,10 @@ func (s *Server) readyz(c echo.Context) error {
 	if err := s.buffer.Ping(ctx); err != nil {
 		checks["redis"], status = "Redis does not answer; no write can be accepted", http.StatusServiceUnavailable
 	}
+	d := s.buffer.Durability()
+	if unsafe := d.Unsafe(); unsafe != nil {
+		checks["redis"], status = unsafe.Sentence(), http.StatusServiceUnavailable
+	}
 	if s.tables.Load() == nil {
 		checks["catalog"], status = "not read yet: Postgres has not answered since the start", http.StatusServiceUnavailable
 	}
@@ -112,10 +117,21 @@ func (s *Server) readyz(c echo.Context) error {
 		checks["lost"] = lossWarning(lost)
 	}
 	if c.QueryParams().Has("verbose") {
-		return c.JSON(status, map[string]any{"ready": status == http.StatusOK, "checks": checks, "durability": s.buffer.Durability().Level})
+		return c.JSON(status, map[string]any{
+			"ready": status == http.StatusOK, "checks": checks, "durability": d.Level, "safety": s.safety(d),
+		})
 	}
 	if status == http.StatusOK {
 		return c.String(status, "ok\n")
 	}
 	return c.String(status, "not ready\n")
+}
+
+// safety is all that is checked of the servers once a minute.
+func (s *Server) safety(d buffer.Durability) []buffer.Check {
+	all := append([]buffer.Check{}, d.Checks...)
+	if s.checks != nil {
+		all = append(all, s.checks()...)
+	}
+	return all
 }

@@ -26,6 +26,7 @@ type Server struct {
 	log      *slog.Logger
 	local    func() any // the local stack's part of the status, or nil
 	warnings func() []string
+	checks   func() []buffer.Check
 	tables   atomic.Pointer[catalog]
 	draining atomic.Bool
 
@@ -51,7 +52,10 @@ type Deps struct {
 	Local   func() any   // what the status page says of the local stack; nil for none
 	// Warnings are sentences for an operator, shown in the status; nil for none.
 	Warnings func() []string
-	Log      *slog.Logger
+	// Checks are what is checked of Postgres; nil for none. Those that are not ok
+	// are shown in the status, all of them in /readyz?verbose.
+	Checks func() []buffer.Check
+	Log    *slog.Logger
 }
 
 // New makes a server that serves no tables yet: see SetTables.
@@ -59,7 +63,10 @@ func New(limits Limits, d Deps) (*Server, error) {
 	if err := limits.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{ids: newRandom(), limits: limits.withDefaults(), buffer: d.Buffer, edge: d.Edge, ledger: d.Ledger, letters: d.Letters, log: d.Log, local: d.Local, warnings: d.Warnings}
+	s := &Server{
+		ids: newRandom(), limits: limits.withDefaults(), buffer: d.Buffer, edge: d.Edge, ledger: d.Ledger, letters: d.Letters,
+		log: d.Log, local: d.Local, warnings: d.Warnings, checks: d.Checks,
+	}
 	s.keyed, s.began = newKeyed(s), time.Now()
 	s.loads.init()
 	s.renewer.init()

@@ -99,7 +99,7 @@ func (s *Server) status(ctx context.Context) *status {
 	}
 	d := s.buffer.Durability()
 	st.Durability = d.Level
-	st.Warnings = append(st.Warnings, d.Warnings...)
+	st.Warnings = append(st.Warnings, buffer.Sentences(s.safety(d))...)
 	if s.warnings != nil {
 		st.Warnings = append(st.Warnings, s.warnings()...)
 	}

@@ -2,8 +2,10 @@ package buffer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,18 +47,21 @@ type Buffer struct {
 	leaseNo atomic.Uint64
 }
 
-// Open connects to Redis. url is a redis:// or rediss:// URL; several nodes of
+// Open connects to Redis. address is a redis:// or rediss:// URL; several nodes of
 // a cluster are given as addr parameters (redis://a:6379?addr=b:6379). It sets
 // the options that exactness depends on: no retries by the driver (the script
 // calls are idempotent, and retried here under the same number).
-func Open(url string) (redis.UniversalClient, error) {
-	if cluster, err := redis.ParseClusterURL(url); err == nil && len(cluster.Addrs) > 1 {
+func Open(address string) (redis.UniversalClient, error) {
+	if cluster, err := redis.ParseClusterURL(address); err == nil && len(cluster.Addrs) > 1 {
 		cluster.ContextTimeoutEnabled = true
 		cluster.DisableIdentity = true
 		return redis.NewClusterClient(cluster), nil
 	}
-	o, err := redis.ParseURL(url)
+	o, err := redis.ParseURL(address)
 	if err != nil {
+		if u := new(url.Error); errors.As(err, &u) { // it would say the password
+			return nil, errors.New("read Redis URL: it cannot be parsed")
+		}
 		return nil, fmt.Errorf("read Redis URL: %w", err)
 	}
 	o.MaxRetries = -1

@@ -489,6 +489,7 @@ func TestDurabilityIsWhatRedisDoes(t *testing.T) {
 	ctx := context.Background()
 	r := uptest.Redis(t)
 	b := setupOn(t, r.URL())
+	require.NoError(t, b.rdb.ConfigSet(ctx, "maxmemory", "128mb").Err())
 	require.NoError(t, b.CheckDurability(ctx))
 	require.Equal(t, "fsync", b.Durability().Level)
 	require.Empty(t, b.Durability().Warnings)

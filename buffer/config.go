@@ -29,6 +29,8 @@ type Config struct {
 	Tally string
 	// Keys gives the keys of a frame's rows, nil when the table has none.
 	Keys func(table string, f *table.Frame) ([]string, error)
+	// CheckEvery is how often Redis' configuration is looked at.
+	CheckEvery time.Duration
 }
 
 // Default values: a round trip takes under 1 ms and an fsync under 50 ms on a
@@ -38,6 +40,7 @@ const (
 	DefaultCallTimeout = 5 * time.Second
 	DefaultBudget      = 10 * time.Second
 	DefaultLeaseTime   = 3 * time.Second
+	DefaultCheckEvery  = time.Minute
 )
 
 func (c Config) withDefaults() Config {
@@ -53,6 +56,9 @@ func (c Config) withDefaults() Config {
 	if c.LeaseTime == 0 {
 		c.LeaseTime = DefaultLeaseTime
 	}
+	if c.CheckEvery == 0 {
+		c.CheckEvery = DefaultCheckEvery
+	}
 	return c
 }
 
@@ -60,7 +66,7 @@ func (c Config) withDefaults() Config {
 func (b *Buffer) LeaseTime() time.Duration { return b.cfg.LeaseTime }
 
 func (c Config) validate() error {
-	if c.Lanes < 0 || c.CallTimeout < 0 || c.Budget < 0 || c.LeaseTime < 0 || c.Memory < 0 {
+	if c.Lanes < 0 || c.CallTimeout < 0 || c.Budget < 0 || c.LeaseTime < 0 || c.Memory < 0 || c.CheckEvery < 0 {
 		return errors.New("buffer config: no value may be negative")
 	}
 	return nil

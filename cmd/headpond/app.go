@@ -62,11 +62,15 @@ type app struct {
 	tables    *tables
 	edge      *edge
 	watches   *watches
+	safety    *safety
 	watcher   *postgres.Watcher
 	external  *postgres.ExternalCounts
 	processes *postgres.Processes
 	addr      string // where HTTP is served, if it is
 }
+
+// apiConns is how many connections of the API ask Postgres something at a time.
+const apiConns = 8
 
 // mostDirect is how many direct writes are in Postgres at a time: they spend
 // most of theirs waiting for its disk, which takes many of them at once.
@@ -79,12 +83,12 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 	if a.rdb, err = buffer.Open(s.redisURL); err != nil {
 		return nil, usage(err)
 	}
-	if a.pool, err = postgres.NewPool(ctx, s.databaseURL, postgres.PoolOptions{MaxConns: 8, ApplicationName: "headpond api"}); err != nil {
+	if a.pool, err = postgres.NewPool(ctx, s.databaseURL, postgres.PoolOptions{MaxConns: apiConns, ApplicationName: "headpond api"}); err != nil {
 		return nil, usage(err)
 	}
 	workers := or(s.config.Flusher.Workers, flusher.DefaultWorkers)
 	if a.flushPool, err = postgres.NewPool(ctx, s.databaseURL, postgres.PoolOptions{
-		MaxConns: int32(workers) + 3, ApplicationName: "headpond flusher", //nolint:gosec // at most 64
+		MaxConns: int32(flushConns(s.config)), ApplicationName: "headpond flusher", //nolint:gosec // at most 64
 	}); err != nil {
 		return nil, usage(err)
 	}
@@ -103,10 +107,12 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 	}
 	a.tables = newTables(a)
 	a.watches = newWatches(a)
+	a.safety = newSafety(a)
 	a.edge = newEdge(a.pool, a.writePool)
 	l := s.config.Limits
 	a.server, err = api.New(api.Limits{Body: int64(l.Body), Rows: l.Rows, Wait: l.Wait}, api.Deps{
-		Buffer: a.buffer, Edge: a.edge, Ledger: watermarks, Letters: postgres.NewLetters(a.pool), Metrics: a.telemetry.handler, Local: s.local, Warnings: a.watches.warnings, Log: s.log,
+		Buffer: a.buffer, Edge: a.edge, Ledger: watermarks, Letters: postgres.NewLetters(a.pool), Metrics: a.telemetry.handler,
+		Local: s.local, Warnings: a.watches.warnings, Checks: a.safety.found, Log: s.log,
 	})
 	if err != nil {
 		return nil, err
@@ -170,6 +176,7 @@ func (a *app) run(ctx context.Context) error {
 	g, failed := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.buffer.Run(buffering) })
 	g.Go(func() error { return a.tables.watch(serving) })
+	g.Go(func() error { return a.safety.watch(serving) })
 	if listener != nil {
 		g.Go(func() error { return a.serveHTTP(serving, listener) })
 	}
