@@ -31,7 +31,7 @@ func (s *Server) lookBack(ctx context.Context, lines map[string][]partitionLine)
 			if seq, twice := before[l.place]; !twice || seq != l.Watermark {
 				continue
 			}
-			if err := s.buffer.Reopen(ctx, l.place, false); err != nil {
+			if err := s.buffer.Reopen(ctx, l.place, 0); err != nil {
 				s.log.Error("Postgres has gone back", "partition", l.place.String(), "error", err)
 				if gap := new(buffer.DataGap); errors.As(err, &gap) {
 					gaps[l.place] = gap.Error()
@@ -65,7 +65,7 @@ func (s *Server) acceptGap(c echo.Context) error {
 	}
 	lost := uint64(0)
 	for _, p := range places(sv) {
-		err := s.buffer.Reopen(ctx, p, false)
+		err := s.buffer.Reopen(ctx, p, 0)
 		gap := new(buffer.DataGap)
 		if err != nil && !errors.As(err, &gap) {
 			return storeUnavailable(err, "Redis and Postgres must be compared, and one of them does not answer now.")
@@ -77,7 +77,7 @@ func (s *Server) acceptGap(c echo.Context) error {
 			return storeUnavailable(err, "Postgres must note what is lost, and does not answer now.")
 		}
 		lost += gap.Next - 1 - gap.Have
-		if err := s.buffer.Reopen(ctx, p, false); err != nil {
+		if err := s.buffer.Reopen(ctx, p, 0); err != nil {
 			return fmt.Errorf("open partition=%s: %w", p, err)
 		}
 	}

@@ -658,7 +658,7 @@ func TestMarkerStopsFills(t *testing.T) {
 func TestFillOfAnotherEpoch(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	b := setup(t)
+	b := setupOn(t, uptest.Redis(t).URL())
 	target := b.target(1)
 	f, err := b.Get(ctx, b.place(0), "k", true)
 	require.NoError(t, err)

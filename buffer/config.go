@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -27,6 +28,8 @@ type Config struct {
 	// Tally is a directory for what each process has acknowledged, so that what
 	// was lost can be counted when a process died together with Redis; "" for none.
 	Tally string
+	// Places lists all partitions that ever were; nil when this process has all.
+	Places func(ctx context.Context) ([]Place, error)
 	// Keys gives the keys of a frame's rows, nil when the table has none.
 	Keys func(table string, f *table.Frame) ([]string, error)
 	// CheckEvery is how often Redis' configuration is looked at.

@@ -89,7 +89,7 @@ func (b *Buffer) lookAtEpochs(ctx context.Context, all bool) error {
 			return b.shake(ctx)
 		case s.closed, s.epoch != b.memory.joined(s.place), b.memory.unsure(s.place):
 			if b.cfg.Process != "" {
-				return b.handshake(ctx, places)
+				return b.handshake(ctx, places, false)
 			}
 		default:
 			b.memory.settled(s.place, s.wm)

@@ -307,6 +307,11 @@ func (l *lane) settle(k *call) (retry, handshake bool, err error) {
 		k.finish(&BacklogFull{Place: k.place, Rows: rows, Bytes: bytes})
 	case "U":
 		return true, true, nil
+	case "T":
+		if err := l.b.mend(k.place, answer(got, 1)); err != nil {
+			return true, false, err
+		}
+		return true, true, nil
 	case "X":
 		k.chunks[0].Target.Follow(answer(got, 1))
 		k.finish(ErrSwitched)

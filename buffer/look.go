@@ -73,6 +73,7 @@ func (b *Buffer) look(ctx context.Context, all []asked) (found []*Found, errs []
 	if pipe.Len() > 0 {
 		_, _ = pipe.Exec(ctx)
 	}
+	b.mendTorn(calls)
 	closed := slices.DeleteFunc(slices.Clone(calls), func(l *looking) bool { return l.cmd == nil || !l.shut() })
 	if len(closed) > 0 && b.handshakeWithin(time.Now().Add(readerPatience)) == nil {
 		for _, l := range closed {
@@ -94,7 +95,26 @@ const readerPatience = 2 * time.Second
 // shut reports whether the script found another run of Redis, or no open epoch.
 func (l *looking) shut() bool {
 	got, err := l.cmd.Slice()
-	return err != nil && classify(err) == noScript || len(got) == 1 && answer(got, 0) == "U"
+	return err != nil && classify(err) == noScript || len(got) == 1 && answer(got, 0) == "U" || l.torn() != ""
+}
+
+// torn is the epoch in which the script found rows missing from the log.
+func (l *looking) torn() string {
+	if got, _ := l.cmd.Slice(); len(got) == 2 && answer(got, 0) == "T" {
+		return answer(got, 1)
+	}
+	return ""
+}
+
+func (b *Buffer) mendTorn(calls []*looking) {
+	for _, l := range calls {
+		if l.cmd == nil || l.torn() == "" {
+			continue
+		}
+		if err := b.mend(l.place, l.torn()); err != nil {
+			b.log.Error("the log lacks rows that are not committed", "partition", l.place.String(), "error", err)
+		}
+	}
 }
 
 // script asks for the keys of a call that have no answer.

@@ -44,6 +44,7 @@ type Opening struct {
 	// (Postgres went back).
 	Why  string
 	Kept table.ID // up to it nothing is missing: Postgres has it, or the log
+	Run  string   // of Redis
 }
 
 // Recovery is what an epoch began with.
@@ -77,8 +78,11 @@ func (w *Waiting) Error() string {
 // OpenPlaces makes the places ready for writes, and keeps them so: they are
 // opened again whenever Redis turns out to be another run.
 func (b *Buffer) OpenPlaces(ctx context.Context, places []Place) error {
-	fresh := slices.DeleteFunc(slices.Clone(places), func(p Place) bool { return slices.Contains(b.known(), p) })
-	return b.handshake(ctx, fresh)
+	known := b.known()
+	fresh := slices.DeleteFunc(slices.Clone(places), func(p Place) bool { return slices.Contains(known, p) })
+	// Once the scripts are loaded they stay as they are: were Redis another run,
+	// they would be missing, and the next call would open every place.
+	return b.handshake(ctx, fresh, len(known) == 0)
 }
 
 func (b *Buffer) known() []Place {
@@ -90,18 +94,45 @@ func (b *Buffer) known() []Place {
 // shake is the handshake with a Redis that may be another run: every place is
 // compared with its watermark, what is missing is put back, and only then
 // readers and writers go on. It returns when all is open, or ctx ends.
-func (b *Buffer) shake(ctx context.Context) error { return b.handshake(ctx, b.known()) }
+//
+// It opens every partition that ever was, because readers and writers of all of
+// them, in all processes, go on when the scripts are there.
+func (b *Buffer) shake(ctx context.Context) error {
+	places := b.known()
+	if b.cfg.Places != nil {
+		all, err := b.cfg.Places(ctx)
+		if err != nil {
+			return fmt.Errorf("handshake with Postgres: %w", err)
+		}
+		for _, p := range all {
+			if !slices.Contains(places, p) {
+				places = append(places, p)
+			}
+		}
+	}
+	return b.handshake(ctx, places, true)
+}
 
-// handshake opens places, and remembers them once they are open.
-func (b *Buffer) handshake(ctx context.Context, places []Place) error {
+// handshake opens places, and remembers them once they are open. unfence loads
+// the scripts of readers and writers.
+func (b *Buffer) handshake(ctx context.Context, places []Place, unfence bool) error {
+	if len(places) == 0 {
+		return nil
+	}
 	select {
 	case b.shaking <- struct{}{}:
 		defer func() { <-b.shaking }()
 	case <-ctx.Done():
 		return unavailable("handshake", errHandshaking)
 	}
-	if err := b.open(ctx, places); err != nil {
+	runs, err := b.open(ctx, places)
+	if err != nil {
 		return err
+	}
+	if unfence {
+		if err := loadScriptsOn(ctx, b.rdb, runs); err != nil {
+			return unavailable("handshake", err)
+		}
 	}
 	b.mu.Lock()
 	for _, p := range places {
@@ -120,38 +151,38 @@ var errHandshaking = errors.New("a handshake with Redis and Postgres is under wa
 
 // open opens places while their watermarks are held still: one table's after the
 // other's, because one that a flusher holds for long must not keep the flushers
-// of all others waiting. Readers and writers find no script before all is open,
-// or closed.
-func (b *Buffer) open(ctx context.Context, places []Place) error {
-	if err := loadScripts(ctx, b.rdb, openScript); err != nil {
-		return unavailable("handshake", err)
+// of all others waiting. It gives the runs of Redis that they were compared with.
+func (b *Buffer) open(ctx context.Context, places []Place) (runs map[string]bool, err error) {
+	if err := loadScripts(ctx, b.rdb, openScript, joinScript, loseScript, reindexScript, reopenScript); err != nil {
+		return nil, unavailable("handshake", err)
 	}
+	runs = make(map[string]bool)
 	for left := places; len(left) > 0; {
 		n := 1
 		for n < len(left) && left[n].Table == left[0].Table {
 			n++
 		}
-		err := b.wms.Hold(ctx, left[:n], func(p Place, h Held) (Opening, error) { return b.openPlace(ctx, p, h, false) })
+		err := b.wms.Hold(ctx, left[:n], func(p Place, h Held) (Opening, error) {
+			o, err := b.openPlace(ctx, p, h, 0)
+			runs[o.Run] = true
+			return o, err
+		})
 		if err != nil {
-			return fmt.Errorf("handshake with Postgres: %w", err)
+			return nil, fmt.Errorf("handshake with Postgres: %w", err)
 		}
 		left = left[n:]
 	}
-	return unavailable("handshake", loadScripts(ctx, b.rdb, readScript, fillScript, settleScript, holdScript, releaseScript,
-		joinScript, loseScript, reindexScript, reopenScript, appendScript))
+	return runs, nil
 }
 
-// openPlace compares one place with its watermark. torn: frames are missing.
-func (b *Buffer) openPlace(ctx context.Context, p Place, h Held, torn bool) (o Opening, err error) {
+// openPlace compares one place with its watermark. torn is the epoch in which
+// frames were found missing, 0 for none.
+func (b *Buffer) openPlace(ctx context.Context, p Place, h Held, torn uint64) (o Opening, err error) {
 	b.mu.Lock()
 	strategy := b.strategies[p.Table]
 	b.mu.Unlock()
-	flag := "0"
-	if torn {
-		flag = "1"
-	}
 	got, err := b.rdb.EvalSha(ctx, openScript.sha, []string{p.log(), p.meta(), p.commits()},
-		p.prefix(), h.Watermark.Epoch, h.Watermark.Seq, h.Opened, strategy, flag).StringSlice()
+		p.prefix(), h.Watermark.Epoch, h.Watermark.Seq, h.Opened, strategy, torn).StringSlice()
 	if err != nil {
 		return o, unavailable("open partition="+p.String(), err)
 	}
@@ -159,7 +190,7 @@ func (b *Buffer) openPlace(ctx context.Context, p Place, h Held, torn bool) (o O
 		next, _ := strconv.ParseUint(got[3], 10, 64)
 		return o, &DataGap{Place: p, Have: h.Watermark.Seq, Next: next}
 	}
-	o.Why = got[2]
+	o.Why, o.Run = got[2], got[4]
 	o.Epoch, err = strconv.ParseUint(got[0], 10, 64)
 	if err == nil && got[3] != "" {
 		o.Kept, err = table.ParseID(got[3])
@@ -192,9 +223,9 @@ func (b *Buffer) sayOpened(p Place, o Opening, h Held) {
 }
 
 // Reopen compares a place with its watermark again, because its log lacks frames
-// (torn), or Postgres has gone back. The new epoch that begins then is opened by
-// the processes that hold rows.
-func (b *Buffer) Reopen(ctx context.Context, p Place, torn bool) error {
+// (torn is the epoch in which that was seen), or Postgres has gone back (0). The
+// new epoch that begins then is opened by the processes that hold rows.
+func (b *Buffer) Reopen(ctx context.Context, p Place, torn uint64) error {
 	if err := loadScripts(ctx, b.rdb, openScript); err != nil {
 		return unavailable("handshake", err)
 	}
@@ -203,6 +234,17 @@ func (b *Buffer) Reopen(ctx context.Context, p Place, torn bool) error {
 		return fmt.Errorf("compare log with watermark: %w", err)
 	}
 	return nil
+}
+
+// mend opens a place anew whose log was found to lack rows.
+func (b *Buffer) mend(p Place, epoch string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.CallTimeout)
+	defer cancel()
+	torn, err := strconv.ParseUint(epoch, 10, 64)
+	if err != nil {
+		return fmt.Errorf("open a torn log partition=%s: %w", p, err)
+	}
+	return b.Reopen(ctx, p, torn)
 }
 
 // DataGap: Postgres went back further than the log is kept, so rows that were

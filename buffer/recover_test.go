@@ -326,7 +326,7 @@ func TestTornLog(t *testing.T) {
 	all[1].stop() // what it holds is only in the log
 	alive.set("a")
 	require.NoError(t, all[0].rdb.XDel(ctx, "hp:{t.0}:log", "1-5", "1-7").Err()) // of a
-	require.NoError(t, all[0].Reopen(ctx, all[0].place(0), true))
+	require.NoError(t, all[0].Reopen(ctx, all[0].place(0), 1))
 	row := put(targets[0], "k", "after")
 	all[0].append(row)
 	require.NoError(t, row.Result().Err)
@@ -351,7 +351,7 @@ func TestRewind(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, ok)
 	b.wms.set(b.place(0), table.ID{Epoch: 1, Seq: 2})
-	require.NoError(t, b.Reopen(ctx, b.place(0), false))
+	require.NoError(t, b.Reopen(ctx, b.place(0), 0))
 	require.Equal(t, "z\tvalue of z\n", string(b.get(0, "z").Line))
 	require.False(t, b.get(0, "z").Committed)
 	require.Equal(t, buffer.Miss, b.get(0, "other").Source, "it may be newer than Postgres")
@@ -362,7 +362,7 @@ func TestRewind(t *testing.T) {
 	require.NoError(t, b.rdb.XTrimMinID(ctx, "hp:{t.0}:log", "1-3").Err())
 	b.wms.set(b.place(0), table.ID{Epoch: 1, Seq: 1})
 	var gap *buffer.DataGap
-	require.ErrorAs(t, b.Reopen(ctx, b.place(0), false), &gap)
+	require.ErrorAs(t, b.Reopen(ctx, b.place(0), 0), &gap)
 	require.EqualValues(t, []uint64{1, 3}, []uint64{gap.Have, gap.Next})
 }
 

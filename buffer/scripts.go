@@ -6,6 +6,8 @@ import (
 	_ "embed"
 	"encoding/hex"
 	"fmt"
+	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -108,6 +110,48 @@ func loadScripts(ctx context.Context, rdb redis.UniversalClient, scripts ...scri
 	default:
 		return fmt.Errorf("load script: client %T is not supported", rdb)
 	}
+}
+
+// loadScriptsOn loads the scripts of readers and writers on those runs of Redis
+// that partitions were compared with. Each run is asked for on the connection
+// that loads them, so it cannot be another one by then.
+func loadScriptsOn(ctx context.Context, rdb redis.UniversalClient, runs map[string]bool) error {
+	var mu sync.Mutex
+	seen := 0
+	load := func(ctx context.Context, c *redis.Client) error {
+		conn := c.Conn()
+		defer conn.Close()
+		run := ""
+		if info, err := conn.Info(ctx, "server").Result(); err == nil {
+			_, run, _ = strings.Cut(info, "run_id:")
+			run, _, _ = strings.Cut(run, "\r")
+		} else if classify(err) == unknown {
+			return err
+		}
+		if !runs[run] {
+			return nil // it has none of them
+		}
+		for _, s := range []script{readScript, fillScript, settleScript, holdScript, releaseScript, appendScript} {
+			if err := conn.ScriptLoad(ctx, s.text).Err(); err != nil {
+				return fmt.Errorf("load script: %w", err)
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		seen++
+		return nil
+	}
+	var err error
+	switch c := rdb.(type) {
+	case *redis.ClusterClient:
+		err = c.ForEachMaster(ctx, load)
+	case *redis.Client:
+		err = load(ctx, c)
+	}
+	if err == nil && seen < len(runs) {
+		err = errOtherEpoch
+	}
+	return err
 }
 
 // scriptsLoaded reports whether every master knows a script.

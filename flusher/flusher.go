@@ -14,9 +14,9 @@ type Log interface {
 	Tails(ctx context.Context, places []buffer.Place) ([]buffer.Tail, error)
 	Frames(ctx context.Context, p buffer.Place, after table.ID, rows, size int) ([]*table.Frame, error)
 	Settle(ctx context.Context, all []buffer.Settlement) ([]buffer.Tail, error)
-	// Reopen compares a place with its watermark again; torn says that frames are
-	// missing from its log. An error that answers Gap says that nobody has them.
-	Reopen(ctx context.Context, p buffer.Place, torn bool) error
+	// Reopen compares a place with its watermark again. torn is the epoch in which
+	// frames were found missing from its log, 0 for none.
+	Reopen(ctx context.Context, p buffer.Place, torn uint64) error
 }
 
 // Store is Postgres.

@@ -105,8 +105,8 @@ func (w *world) Settle(_ context.Context, all []buffer.Settlement) ([]buffer.Tai
 }
 
 // Reopen finds that nobody has what is missing.
-func (w *world) Reopen(_ context.Context, p buffer.Place, torn bool) error {
-	return fmt.Errorf("data gap in %s: torn=%t", p, torn)
+func (w *world) Reopen(_ context.Context, p buffer.Place, torn uint64) error {
+	return fmt.Errorf("data gap in %s: torn=%d", p, torn)
 }
 
 func (w *world) Flush(ctx context.Context, b Batch) (*Report, error) {
@@ -202,7 +202,7 @@ func TestGapStopsPartition(t *testing.T) {
 	w.logs[place(1)] = []*table.Frame{frameUpTo(3, 3), frameUpTo(10, 4)} // 4 to 6 are gone
 	f, stop := w.start(t, nil)
 	require.Eventually(t, func() bool { return f.Stats().Tables["t"].Error != "" }, 5*time.Second, time.Millisecond)
-	require.Contains(t, f.Stats().Tables["t"].Error, "data gap in t.1: torn=true")
+	require.Contains(t, f.Stats().Tables["t"].Error, "data gap in t.1: torn=1")
 	require.Eventually(t, func() bool { return w.seq(0) == 5 }, 5*time.Second, time.Millisecond, "the others go on")
 	require.Zero(t, w.seq(1))
 	w.mu.Lock()

@@ -25,6 +25,7 @@
 --       {'X', strategy}         the table is written directly now
 --       {'S'}                   the call is older than one already applied, or the unit is back: nothing done
 --       {'U'}                   the partition has no epoch, or a closed one: handshake first
+--       {'T', epoch}            the log is gone with rows that are not committed: open it anew
 --
 -- Nothing is written before everything was checked, because Lua is isolated
 -- but not rolled back. XADD is the first write: the one that Redis refuses
@@ -44,6 +45,8 @@ if back and not (m[11] and redis.call('HEXISTS', prefix .. 'returned', ARGV[10])
 local seq, wm = tonumber(m[2]), tonumber(m[3] or '0')
 local bytes, wmbytes = tonumber(m[4] or '0'), tonumber(m[5] or '0')
 local gen, glo, gn = tonumber(m[6] or '1'), tonumber(m[7] or '1'), tonumber(m[8] or '0')
+
+if seq > wm and not back and redis.call('EXISTS', log) == 0 then return {'T', epoch} end
 
 if m[9] and not back then
   local last, e, first = string.match(m[9], '^(%d+) (%d+) (%d+)')

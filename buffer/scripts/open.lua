@@ -4,11 +4,11 @@
 --
 -- KEYS  1 log, 2 meta, 3 commits          dirty:<g>, joined, returned, moved and torn share their hash tag
 -- ARGV  1 prefix  2 epoch  3 seq of the watermark in Postgres  4 highest epoch ever opened
---       5 strategy of the table, for a new epoch  6 '1': frames are missing from the log
--- gives {epoch, seq, why, kept}
+--       5 strategy of the table, for a new epoch  6 the epoch in which frames were found missing from the log, or '0'
+-- gives {epoch, seq, why, kept, run of Redis}
 --       why   '' as it was, or why there is a new epoch: first, restart, behind, emptied, rewind
 --       kept  id up to which nothing is lost: Postgres has it, or the log
--- or {epoch, seq, 'gap', first seq of the log}  Postgres went back further than the log is kept: nothing was done
+-- or {epoch, seq, 'gap', first seq of the log, run}  Postgres went back further than the log is kept: nothing was done
 --
 -- The caller holds the partition's watermark row in Postgres locked, so that
 -- the watermark cannot move meanwhile. The new epoch and seq are above both
@@ -19,7 +19,7 @@
 -- that may hold rows which Redis has lost has given them back. Only the first epoch
 -- of a partition has nothing to wait for.
 local log, meta, commits = KEYS[1], KEYS[2], KEYS[3]
-local prefix, torn = ARGV[1], ARGV[6] == '1'
+local prefix = ARGV[1]
 local int = function(n) return string.format('%.0f', n) end
 local after = function(e, s, e2, s2) return e > e2 or (e == e2 and s > s2) end
 local split = function(id)
@@ -40,6 +40,7 @@ local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
 local m = redis.call('HMGET', meta, 'epoch', 'seq', 'gen', 'glo', 'run', 'wm', 'closed', 'kept', 'ig', 'in', 'it', 'strategy')
 local we, ws, opened = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local e, s, wm = tonumber(m[1] or '0'), tonumber(m[2] or '0'), tonumber(m[6] or '0')
+local torn = ARGV[6] == m[1] and not m[7] -- or somebody was quicker
 local le, ls = 0, 0
 local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
 if last then le, ls = split(last[1]) end
@@ -60,13 +61,13 @@ elseif ws < wm then
       if next[2][i] == 'l' then first = to - tonumber(next[2][i + 1]) + 1 end
     end
   end
-  if first > ws + 1 then return {m[1], m[2], 'gap', int(first)} end
+  if first > ws + 1 then return {m[1], m[2], 'gap', int(first), run} end
 elseif torn or s > ws and ls < s then
   why = 'emptied'
 elseif m[5] ~= run then
   why = 'restart'
 end
-if why == '' then return {m[1], m[2], '', m[8] or ''} end
+if why == '' then return {m[1], m[2], '', m[8] or '', run} end
 
 local epoch = math.max(e, we, opened, le) + 1
 if why ~= 'first' then redis.call('PUBLISH', 'hp:opened', string.match(prefix, '{(.*)}')) end
@@ -80,7 +81,7 @@ if (why == 'restart' or why == 'rewind') and not m[7] then
     redis.call('HSET', meta, 'wm', int(ws), 'wmbytes', upto(we, ws), 'cache', int(epoch), 'reindex', '1')
     redis.call('DEL', commits)
   end
-  return {int(epoch), m[2], why, kept}
+  return {int(epoch), m[2], why, kept, run}
 end
 
 -- Rows are missing, or an epoch was closed and what was put back into it is not
@@ -110,4 +111,4 @@ redis.call('HSET', meta, 'epoch', int(epoch), 'seq', int(ks), 'wm', ARGV[3], 'ru
 if m[9] then redis.call('HSET', meta, 'ig', m[9], 'in', m[10], 'it', m[11]) end
 local kept = int(ke) .. '-' .. int(ks)
 if why ~= 'first' then redis.call('HSET', meta, 'closed', why, 'kept', kept, 'reindex', '1') end
-return {int(epoch), int(ks), why, kept}
+return {int(epoch), int(ks), why, kept, run}

@@ -16,9 +16,11 @@
 --       'M'                       a miss, and no lease was asked for
 --       and at the end '1' when the index is empty, else ''
 --       or only 'U'               the partition has no epoch, or a closed one: handshake first
+--       or only 'T', epoch        rows that are not committed are missing from the log: open it anew
 --
 -- The index comes first: while it knows the key, what lies under row:<key> may
--- be older. An entry whose frame was trimmed was committed long ago: a miss. A
+-- be older. An entry whose frame was trimmed was committed long ago: a miss; but one
+-- above the watermark cannot be trimmed. A
 -- clean row from before Redis or Postgres went back may be older than Postgres: a miss.
 local log, meta, prefix = KEYS[1], KEYS[2], ARGV[1]
 local now, stale, ahead = tonumber(ARGV[2]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -27,19 +29,24 @@ local m = redis.call('HMGET', meta, 'gen', 'glo', 'wm', 'cache', 'gn', 'epoch', 
 if not m[6] or m[7] then return {'U'} end
 local gen, glo = tonumber(m[1] or '1'), tonumber(m[2] or '1')
 local epoch = m[4] or ''
-local out, o = {}, 0
+local out, o, torn = {}, 0, false
 
 -- dirty puts the row with this id, and reports whether its frame is there.
 local function dirty(id)
   id = string.match(id, '^[%d%-]+') -- without the mark of a delete
-  local entry = redis.call('XRANGE', log, id, '+', 'COUNT', 1)[1]
-  if not entry then return false end
-  local f = {}
-  for i = 1, #entry[2], 2 do f[entry[2][i]] = entry[2][i + 1] end
   local e, seq = string.match(id, '^(%d+)%-(%d+)$')
-  local le, last = string.match(entry[1], '^(%d+)%-(%d+)$')
-  local i = #f.h / 8 - (tonumber(last) - tonumber(seq)) -- row of the frame, from 1
-  if e ~= le or i < 1 then return false end
+  local entry = redis.call('XRANGE', log, id, '+', 'COUNT', 1)[1]
+  local f, le, i = {h = ''}, nil, 0
+  if entry then
+    for n = 1, #entry[2], 2 do f[entry[2][n]] = entry[2][n + 1] end
+    local last
+    le, last = string.match(entry[1], '^(%d+)%-(%d+)$')
+    i = #f.h / 8 - (tonumber(last) - tonumber(seq)) -- row of the frame, from 1
+  end
+  if e ~= le or i < 1 then
+    torn = torn or tonumber(seq) > tonumber(m[3] or '0')
+    return false
+  end
   local from = 0
   if i > 1 then from = struct.unpack('<I4', f.h, (i - 2) * 8 + 5) end
   local to = struct.unpack('<I4', f.h, (i - 1) * 8 + 5)
@@ -106,5 +113,6 @@ for i = 1, n do
     end
   end
 end
+if torn then return {'T', m[6]} end
 out[o + 1] = empty and '1' or ''
 return out

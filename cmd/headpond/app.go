@@ -130,7 +130,10 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 
 // bufferConfig: a process that accepts no rows holds none.
 func (a *app) bufferConfig() buffer.Config {
-	c := buffer.Config{Keys: func(name string, f *table.Frame) ([]string, error) { return a.tables.keys(name, f) }}
+	c := buffer.Config{
+		Keys:   func(name string, f *table.Frame) ([]string, error) { return a.tables.keys(name, f) },
+		Places: postgres.NewWatermarks(a.pool).Places,
+	}
 	if a.role.api() {
 		c.Process, c.Peers = a.processes.ID(), a.processes
 		c.Memory, c.Tally = int64(a.config.Limits.Memory), a.stateDir

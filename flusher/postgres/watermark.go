@@ -99,6 +99,17 @@ func columns(places []buffer.Place) (names []string, parts []int32) {
 	return names, parts
 }
 
+// Places that ever were.
+func (w *Watermarks) Places(ctx context.Context) ([]buffer.Place, error) {
+	rows, err := w.pool.Query(ctx, `select table_name, partition from headpond.watermarks order by 1, 2`)
+	if err != nil {
+		return nil, fmt.Errorf("list partitions: %w", err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (p buffer.Place, err error) {
+		return p, row.Scan(&p.Table, &p.Partition)
+	})
+}
+
 // Progress of all partitions of all tables.
 func (w *Watermarks) Progress(ctx context.Context) ([]buffer.Progress, error) {
 	rows, err := w.pool.Query(ctx, `
