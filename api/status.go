@@ -114,6 +114,7 @@ func (s *Server) status(ctx context.Context) *status {
 		}
 	}
 	st.Breaker = breakerOf(flushers)
+	st.Warnings = append(st.Warnings, replicationWarnings(flushers)...)
 	for name, l := range lines {
 		t := s.tableStatus(ctx, name, l, flushers, now)
 		st.Tables[name] = t

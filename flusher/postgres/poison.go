@@ -134,7 +134,10 @@ type poisoned struct {
 	at map[string]time.Time
 }
 
-func (p *poisoned) note(table string) {
+func (p *poisoned) note(table string, refused int) {
+	if refused == 0 {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.at == nil {
