@@ -121,6 +121,7 @@ func (s *Server) status(ctx context.Context) *status {
 	}
 	st.Breaker = breakerOf(flushers)
 	letters := s.letterCounts(ctx)
+	st.Warnings = append(st.Warnings, replicationWarnings(flushers)...)
 	for name, l := range lines {
 		t := s.tableStatus(ctx, name, l, flushers, now)
 		t.Letters = letters[name]

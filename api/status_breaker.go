@@ -45,3 +45,18 @@ func (b *breaker) sentence(now time.Time) string {
 	return fmt.Sprintf("Nothing has been flushed since %s, and it is tried again in %s: %s. Writes are accepted and wait in Redis.",
 		b.Since.UTC().Format(time.TimeOnly), next, b.Why)
 }
+
+// replicationWarnings: a synchronous standby is configured and does not confirm.
+func replicationWarnings(flushers []buffer.FlusherStats) []string {
+	var since time.Time
+	for i := range flushers {
+		if u := flushers[i].Unreplicated; !u.IsZero() && (since.IsZero() || u.Before(since)) {
+			since = u
+		}
+	}
+	if since.IsZero() {
+		return nil
+	}
+	return []string{"Since " + since.UTC().Format(time.TimeOnly) + " no synchronous standby of Postgres has confirmed a commit: " +
+		"a failover now may take back what is committed. The log of these rows is kept in Redis until later commits are confirmed."}
+}

@@ -151,6 +151,9 @@ type Settlement struct {
 	Lists       bool          // the table has lists, and this may change them
 	Retain      time.Duration // how long committed frames stay in the log,
 	RetainBytes int64         // and how much of them
+	// Unreplicated: no synchronous standby has confirmed the commit. The log is not
+	// trimmed before one of a later commit has.
+	Unreplicated bool
 }
 
 // forgetProducers after a day of silence: far longer than any retry.
@@ -173,7 +176,7 @@ func (b *Buffer) Settle(ctx context.Context, all []Settlement) ([]Tail, error) {
 		args := []any{
 			s.Place.prefix(), s.Watermark.Epoch, s.Watermark.Seq, size,
 			s.Committed.UnixMilli(), s.Picked.UnixMilli(), s.Copied.UnixMilli(),
-			s.Retain.Milliseconds(), s.RetainBytes, forgetProducers.Milliseconds(), len(s.Dead),
+			s.retain(), s.RetainBytes, forgetProducers.Milliseconds(), len(s.Dead),
 		}
 		for _, d := range s.Dead {
 			args = append(args, d.Key, d.ID.String())
@@ -198,6 +201,13 @@ func (b *Buffer) Settle(ctx context.Context, all []Settlement) ([]Tail, error) {
 		out[i] = Tail{Place: all[i].Place, Open: v[0] != "", Last: table.ID{Epoch: n(0), Seq: n(1)}, Settled: n(2), Bytes: n(3)}
 	}
 	return out, nil
+}
+
+func (s *Settlement) retain() int64 {
+	if s.Unreplicated {
+		return -1
+	}
+	return s.Retain.Milliseconds()
 }
 
 // Commit is when a write was picked up, copied and committed.

@@ -46,6 +46,10 @@ type FlusherStats struct {
 	Workers []WorkerStats         `json:"workers"`
 	Tables  map[string]FlushStats `json:"tables"`
 	Breaker Breaker               `json:"breaker"`
+
+	// Unreplicated is since when no commit of this process was confirmed by a
+	// synchronous standby that should be there; zero: they are.
+	Unreplicated time.Time `json:"unreplicated_since,omitzero"`
 }
 
 // Breaker of a flusher process: open, nothing is flushed until Next, because

@@ -95,6 +95,9 @@ type Report struct {
 	Coalesced map[buffer.Place]int64            // operations that were merged into another, and written with it
 	Copied    time.Time                         // when the rows were written, before COMMIT
 	Committed time.Time                         // when COMMIT answered
+	// Unreplicated: COMMIT has answered, and Postgres said that it did not wait for
+	// its synchronous standby. A failover may take the batch back.
+	Unreplicated bool
 }
 
 // Gap is a hole in a partition's log: rows that were accepted are gone. The

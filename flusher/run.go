@@ -28,6 +28,7 @@ type Flusher struct {
 
 	mu       sync.Mutex // guards the rest; held for moments only
 	schedule *schedule
+	unsure   time.Time // since when commits are on one server alone that should be on two; zero: they are not
 	nudge    chan struct{}
 }
 
@@ -58,6 +59,7 @@ func (f *Flusher) Stats() buffer.FlusherStats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s.Breaker = f.schedule.breaker.stats(time.Now())
+	s.Unreplicated = f.unsure
 	for name, st := range f.schedule.tables {
 		t := s.Tables[name]
 		t.BatchLimit = st.sizer.rows
@@ -187,6 +189,7 @@ func (f *Flusher) finish(r result) {
 	st.refused.committed(r.rows, r.dead, time.Now())
 	f.schedule.done(r.job, r.remains, r.rows, r.merged, r.took, r.err, time.Now())
 	open := f.schedule.breaker.open
+	f.replicated(&r)
 	f.mu.Unlock()
 	switch {
 	case open && !wasOpen:
@@ -204,6 +207,20 @@ func (f *Flusher) finish(r result) {
 		}
 	case before.err != nil:
 		f.slog.Info("flush works again", "table", name, "trouble_lasted", time.Since(before.since).Round(time.Millisecond).String())
+	}
+}
+
+// replicated notes whether commits reach the standby that they should. The caller
+// holds mu.
+func (f *Flusher) replicated(r *result) {
+	switch {
+	case !r.commit || r.unsure == !f.unsure.IsZero():
+	case r.unsure:
+		f.unsure = time.Now()
+		f.slog.Warn("commits are not confirmed by a synchronous standby; the log of their rows is kept until later ones are")
+	default:
+		f.slog.Info("commits are confirmed by a synchronous standby again", "missing_for", time.Since(f.unsure).Round(time.Millisecond).String())
+		f.unsure = time.Time{}
 	}
 }
 

@@ -28,6 +28,8 @@ type world struct {
 	dead      map[buffer.Place][]buffer.DeadRow
 	said      []buffer.Settlement
 	flushes   int
+
+	unreplicated bool // commits from now on
 }
 
 func newWorld() *world {
@@ -130,7 +132,7 @@ func (w *world) Flush(ctx context.Context, b Batch) (*Report, error) {
 	for i := range parts {
 		w.watermark[parts[i].Place] = parts[i].Last()
 	}
-	return &Report{Parts: parts, Copied: time.Now(), Committed: time.Now()}, nil
+	return &Report{Parts: parts, Copied: time.Now(), Committed: time.Now(), Unreplicated: w.unreplicated}, nil
 }
 
 func (w *world) DeadBetween(_ context.Context, p buffer.Place, after, upto uint64) ([]buffer.DeadRow, error) {

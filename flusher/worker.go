@@ -26,6 +26,8 @@ type result struct {
 	rows    int
 	merged  int // of rows: written with another
 	dead    int // of rows
+	commit  bool
+	unsure  bool // the commit is on one server alone
 	took    time.Duration
 	err     error
 }
@@ -148,7 +150,7 @@ func (w *worker) settle(ctx context.Context, j *job, r *result, report *Report, 
 		}
 		s := buffer.Settlement{
 			Place: p.Place, Watermark: p.Last(), Picked: picked, Copied: report.Copied, Committed: report.Committed,
-			Dead: dead, Retain: j.table.Retain, RetainBytes: j.table.RetainBytes,
+			Dead: dead, Retain: j.table.Retain, RetainBytes: j.table.RetainBytes, Unreplicated: report.Unreplicated,
 			Lists: j.table.Lists && stands[p.Place].Settled < p.Last().Seq,
 		}
 		if n := len(p.Frames); n > 0 {
@@ -173,6 +175,7 @@ func (w *worker) settle(ctx context.Context, j *job, r *result, report *Report, 
 	if len(all) == 0 {
 		return nil
 	}
+	r.commit, r.unsure = true, report.Unreplicated
 	tails, err := w.f.log.Settle(ctx, all)
 	if err != nil {
 		return fmt.Errorf("settle after commit: %w", err)

@@ -3,6 +3,8 @@
 -- KEYS  1 log, 2 meta, 3 commits          dirty:<g> share their hash tag
 -- ARGV  1 prefix  2 epoch  3 seq of the watermark  4 bytes of the log up to it, '' if not known
 --       5 now, ms  6 picked up, ms  7 copied, ms  8 retain, ms  9 retain, bytes
+--         retain -1: the commit may be lost with its server, so the log is held until
+--         a later commit is sure
 --       10 forget producers that were silent for so many ms
 --       11 dead letters in this commit, then for each: key, id
 -- gives {epoch, seq, watermark seq, bytes in the backlog}
@@ -39,6 +41,7 @@ if to > wm then
   redis.pcall('XADD', commits, ARGV[2] .. '-' .. int(wm),
     't', ARGV[5], 'p', ARGV[6], 'c', ARGV[7], 'b', int(wmbytes))
   redis.call('HSET', meta, 'wm', int(wm), 'wmbytes', int(wmbytes))
+  if ARGV[8] == '-1' then redis.call('HSET', meta, 'hold', '1') else redis.call('HDEL', meta, 'hold') end
   redis.call('PUBLISH', 'hp:settled', string.match(prefix, '{(.*)}') .. ' ' .. int(wm) .. ' ' .. ARGV[11])
 end
 
@@ -57,7 +60,8 @@ redis.call('HSET', meta, 'glo', int(glo), 'gn', int(gn))
 
 -- Trim what was committed long enough ago, or is too much to keep.
 local cut
-for _, entry in ipairs(redis.call('XRANGE', commits, '-', '+', 'COUNT', 100)) do
+local held = ARGV[8] == '-1' or redis.call('HEXISTS', meta, 'hold') == 1
+for _, entry in ipairs(held and {} or redis.call('XRANGE', commits, '-', '+', 'COUNT', 100)) do
   local t, b = tonumber(entry[2][2]), tonumber(entry[2][8])
   if tonumber(ARGV[5]) - t < tonumber(ARGV[8]) and wmbytes - b <= tonumber(ARGV[9]) then break end
   cut = entry[1]

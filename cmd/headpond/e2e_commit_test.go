@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -77,6 +78,28 @@ func TestCommitOfAZombie(t *testing.T) {
 	await(t, "only the zombie's transaction to be open", func() bool { return value[int64](t, s.postgres.URL(), waiting) == 1 })
 	require.Positive(t, h.status(t).Ledger.Pending, "what the zombie has locked")
 	close(p.release)
+	h.settled(t)
+	m.arrived(t, s.postgres.URL())
+}
+
+// TestFlusherPaused: a flusher is stopped in the middle of its work, and with it
+// what it has locked (F3). Another goes on with the rest. When the first goes on,
+// what it began is worth as much as it was, or Postgres has ended it meanwhile.
+func TestFlusherPaused(t *testing.T) {
+	s, h, m, p := commitStack(t, func(int) commitFault { return passCommit })
+	paused := flusher(t, s.program, p.url, s.redis.URL())
+	other := flusher(t, s.program, s.postgres.URL(), s.redis.URL())
+	paused.logged("catalog read")
+	other.logged("catalog read")
+	for range 5 {
+		require.NoError(t, syscall.Kill(paused.pid(), syscall.SIGSTOP))
+		before, answers := committed(t, s.postgres.URL()), m.answered()
+		await(t, "commits of the other", func() bool { return committed(t, s.postgres.URL()) > before && m.answered() > answers+20 })
+		require.NoError(t, syscall.Kill(paused.pid(), syscall.SIGCONT))
+		await(t, "commits", func() bool { return committed(t, s.postgres.URL()) > before+100 })
+	}
+	await(t, "some more rows", func() bool { return m.answered() >= 200 })
+	m.stop()
 	h.settled(t)
 	m.arrived(t, s.postgres.URL())
 }

@@ -132,16 +132,14 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 	for _, d := range b.dead {
 		report.Dead[d.place] = append(report.Dead[d.place], buffer.DeadRow{Key: d.key, ID: d.id})
 	}
-	if b.refused > 0 {
-		s.poisoned.note(job.Table)
-	}
+	s.poisoned.note(job.Table, b.refused)
 	if err := advance(ctx, tx, report, b.dead); err != nil {
 		return nil, err
 	}
 	if err := flusher.FailAdvanced.Reach(); err != nil {
 		return nil, err
 	}
-	if err := tx.Commit(ctx); err != nil {
+	if report.Unreplicated, err = commit(ctx, conn, tx); err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
 	report.Committed = time.Now()
@@ -301,7 +299,7 @@ func advance(ctx context.Context, tx pgx.Tx, report *flusher.Report, dead []dead
 		lost = append(lost, p.Lost())
 	}
 	if len(parts) == 0 {
-		return nil
+		return touch(ctx, tx, report.Parts)
 	}
 	tag, err := tx.Exec(ctx, `
 		update headpond.watermarks w

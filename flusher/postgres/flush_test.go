@@ -29,7 +29,11 @@ type flushBundle struct {
 
 func setupFlush(t testing.TB, ddl string, partitions int) *flushBundle {
 	t.Helper()
-	url := uptest.Database(t)
+	return setupFlushAt(t, uptest.Database(t), ddl, partitions)
+}
+
+func setupFlushAt(t testing.TB, url, ddl string, partitions int) *flushBundle {
+	t.Helper()
 	require.NoError(t, migrations.Up(t.Context(), url))
 	pool, err := NewPool(t.Context(), url, PoolOptions{MaxConns: 6})
 	require.NoError(t, err)

@@ -81,8 +81,8 @@ func (b *batch) try(ctx context.Context, s stretch, from, to int) error {
 
 // isolate finds the bad row of a write that failed and does the rest again. The
 // server names the line for most errors of a COPY; that row is then judged
-// alone, never on the word of a message. Errors without a line (foreign keys,
-// constraint triggers, all that is not a COPY) are found by halving.
+// alone, never on the word of a message. Other errors may name a key; where that
+// leads nowhere (constraint triggers) the row is found by halving.
 func (b *batch) isolate(ctx context.Context, s stretch, from, to int, pg *pgconn.PgError) error {
 	if to-from == 1 {
 		return s.refuse(from, pg)
@@ -90,6 +90,10 @@ func (b *batch) isolate(ctx context.Context, s stretch, from, to int, pg *pgconn
 	cuts := []int{from, (from + to) / 2, to}
 	if line, ok := lineOf(pg); ok && from+line <= to {
 		cuts = []int{from, from + line - 1, from + line, to}
+	} else if g, ok := s.(*group); ok {
+		if n, ok := g.named(pg, from, to); ok {
+			cuts = []int{from, n, n + 1, to}
+		}
 	}
 	for i := range len(cuts) - 1 {
 		if err := b.try(ctx, s, cuts[i], cuts[i+1]); err != nil {
@@ -134,7 +138,10 @@ type poisoned struct {
 	at map[string]time.Time
 }
 
-func (p *poisoned) note(table string) {
+func (p *poisoned) note(table string, refused int) {
+	if refused == 0 {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.at == nil {

@@ -81,6 +81,7 @@ func NewPool(ctx context.Context, url string, o PoolOptions) (*pgxpool.Pool, err
 	if o.MaxConns > 0 {
 		cfg.MaxConns = o.MaxConns
 	}
+	c.OnNotice = hearNotice
 	cfg.PingTimeout = c.ConnectTimeout
 	cfg.AfterConnect = durable
 	return pgxpool.NewWithConfig(ctx, cfg)
