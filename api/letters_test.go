@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headpond/headpond/api"
+	"github.com/headpond/headpond/buffer"
 )
 
 const letterDDL = `
@@ -305,6 +306,43 @@ func TestParkedIsSuperseded(t *testing.T) {
 	s.balanced()
 }
 
+// TestReplayedWithoutItsFirst: when the first one is not accepted again, nothing
+// that was parked behind it is.
+func TestReplayedWithoutItsFirst(t *testing.T) {
+	t.Parallel()
+	for _, strategy := range append([]string{buffer.WriteBehind}, directly...) {
+		s := setup(t, letterDDL)
+		s.post("l", `{"id":7,"n":100}`)
+		s.do(http.MethodPost, s.path("l", "7", "increment"), `{"n":1}`).accept(t, 202)
+		s.do(http.MethodPatch, s.path("l", "7"), `{"name":"seven"}`).accept(t, 202)
+		stop := s.startFlusher()
+		s.flushed()
+		if strategy == buffer.WriteBehind {
+			stop() // the row that took the key stays in the buffer
+		}
+		s.post("l", `{"id":7,"n":1}`)
+		if strategy != buffer.WriteBehind {
+			s.flushed()
+			require.NoError(t, s.buf.SetStrategy(t.Context(), s.targets[s.schema+".l"], strategy))
+		}
+		all := s.letters("l", "").Letters
+		require.Len(t, all, 3)
+		require.Equal(t, 409, s.replay(all[2].ID, "").status)
+		a := s.do(http.MethodPost, lettersPath+"/replay?table="+s.schema+".l", "", "Content-Type", "-")
+		require.Equal(t, 207, a.status, string(a.body))
+		out := a.replayed(t, 0, 3)
+		require.Equal(t, "row_exists", out.Errors[0].Code)
+		require.Equal(t, "dead_letter_parked", out.Errors[1].Code)
+		require.Equal(t, "dead_letter_parked", out.Errors[2].Code)
+		if strategy == buffer.WriteBehind {
+			s.startFlusher()
+		}
+		s.flushed()
+		require.Equal(t, "none 1", s.text(`select name || ' ' || n from l where id = 7`))
+		require.Len(t, s.letters("l", "").Letters, 3)
+	}
+}
+
 // TestReplayGroup: the dead letters of a reason, when the reason is gone: page by
 // page, and nothing twice.
 func TestReplayGroup(t *testing.T) {
@@ -469,6 +507,10 @@ func TestReplayDirectly(t *testing.T) {
 		a := s.replay(head.ID, "")
 		require.Equal(t, 422, a.status, string(a.body))
 		require.Equal(t, len(first), len(s.letters("l", "").Letters), "what is refused stays as it is")
+		a = s.do(http.MethodPost, lettersPath+"/replay?table="+s.schema+".bag", "", "Content-Type", "-")
+		require.Equal(t, 207, a.status)
+		a.replayed(t, 0, 2)
+		require.Len(t, s.letters("bag", "").Letters, 2)
 		s.exec(`alter table l drop constraint low; alter table bag drop constraint bag_a_check`)
 		var wait sync.WaitGroup
 		for range 6 {

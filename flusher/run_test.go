@@ -26,6 +26,7 @@ type world struct {
 	watermark map[buffer.Place]table.ID
 	fail      error // of the next flushes
 	dead      map[buffer.Place][]buffer.DeadRow
+	dropped   map[buffer.Place][]buffer.DeadRow // by the next flush
 	said      []buffer.Settlement
 	flushes   int
 
@@ -132,7 +133,9 @@ func (w *world) Flush(ctx context.Context, b Batch) (*Report, error) {
 	for i := range parts {
 		w.watermark[parts[i].Place] = parts[i].Last()
 	}
-	return &Report{Parts: parts, Copied: time.Now(), Committed: time.Now(), Unreplicated: w.unreplicated}, nil
+	dropped := w.dropped
+	w.dropped = nil
+	return &Report{Parts: parts, Dropped: dropped, Copied: time.Now(), Committed: time.Now(), Unreplicated: w.unreplicated}, nil
 }
 
 func (w *world) DeadBetween(_ context.Context, p buffer.Place, after, upto uint64) ([]buffer.DeadRow, error) {
@@ -230,6 +233,19 @@ func TestSettlesWhatWasFoundCommitted(t *testing.T) {
 	}, 5*time.Second, time.Millisecond)
 	stop()
 	require.Equal(t, []buffer.DeadRow{dead}, w.said[0].Dead, "readers must not be given it any more")
+}
+
+// A replay that was left out is not in Postgres: readers must not be given it.
+func TestSettlesWhatWasLeftOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	left := map[buffer.Place][]buffer.DeadRow{place(0): {{Key: "k", ID: table.ID{Epoch: 1, Seq: 2}}}}
+	w.dropped = left
+	w.add(0, 3)
+	_, stop := w.start(t, nil)
+	require.Eventually(t, func() bool { return w.seq(0) == 3 }, 5*time.Second, time.Millisecond)
+	stop()
+	require.Equal(t, left[place(0)], w.said[0].Dead)
 }
 
 // Lists go with each settlement that moves a watermark, whoever committed it.

@@ -135,9 +135,10 @@ type books struct {
 
 // state is what the tests read of the status.
 type state struct {
-	Ledger books                             `json:"ledger"`
-	Tables map[string]struct{ Ledger books } `json:"tables"`
-	Stack  map[string]int                    `json:"local_stack"`
+	Ledger  books                             `json:"ledger"`
+	Letters int64                             `json:"dead_letters"`
+	Tables  map[string]struct{ Ledger books } `json:"tables"`
+	Stack   map[string]int                    `json:"local_stack"`
 }
 
 func (h *headpond) status(t *testing.T) (s state) {

@@ -56,7 +56,8 @@ func command() *cli.Command {
 		HideVersion:           false,
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // run does it
 		Commands: []*cli.Command{
-			upCommand(), serveCommand(), migrateCommand(), statusCommand(), doctorCommand(), warmCommand(), watchCommand(), benchCommand(), configCommand(), versionCommand(),
+			upCommand(), serveCommand(), migrateCommand(), statusCommand(), doctorCommand(), warmCommand(), watchCommand(),
+			deadLettersCommand(), benchCommand(), configCommand(), versionCommand(),
 		},
 	}
 }
