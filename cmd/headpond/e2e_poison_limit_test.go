@@ -23,11 +23,11 @@ func TestPoisonLimit(t *testing.T) {
 	execute(t, h.database, `
 		alter table spans add constraint v_is_low check (v < 1000) not valid;
 		alter table patient add constraint v_is_low check (v < 1000) not valid`)
-	const rows = 1000
+	const rows = 600
 	put := func(table string) {
-		for from := 0; from < rows; from += 500 {
+		for from := 0; from < rows; from += 200 {
 			var body []byte
-			for i := from; i < from+500; i++ {
+			for i := from; i < from+200; i++ {
 				body = fmt.Appendf(body, "{\"id\":%d,\"v\":%d}\n", i, 999+i%2)
 			}
 			a, err := h.post(table, typeNDJSON, string(body))

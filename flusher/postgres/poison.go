@@ -106,9 +106,9 @@ func (b *batch) isolate(ctx context.Context, s stretch, from, to int, pg *pgconn
 // carefulRows is how many rows are written at a time where rows are refused. What
 // one bad row costs is to write those before it in its step once more, or, where
 // nothing names it, twice as much; a step costs a round trip. BenchmarkPoison, with
-// one bad row in 10,000: 1000 to 2000 are best. Postgres keeps 64 subtransactions
+// one bad row in 10,000, finds 1000 to 2500 alike. Postgres keeps 64 subtransactions
 // of a session where others find them fast: a batch has no more than 50.
-const carefulRows = 1500
+const carefulRows = 2000
 
 // step is how many rows may be written at a time.
 func (b *batch) step() int {
