@@ -37,9 +37,10 @@ soak: ## random faults on one stack (SOAK=30m)
 	@$(SETUP) redis postgres
 	HEADPOND_SOAK=$(SOAK) go test ./cmd/headpond -run '^TestSoak$$' -count=1 -v -timeout 0
 
-faults: ## write FAULTS.md: every fault, every guard taken out
+# HEADPOND_GUARDS=none leaves the guards where they are: the page keeps their rows.
+faults: ## write FAULTS.md: every fault, every guard taken out (FAULTS=F22,F52)
 	@$(SETUP) redis postgres
-	HEADPOND_FAULTS=FAULTS.md HEADPOND_SOAK=5m go test ./cmd/headpond -run '^TestFaults$$' -count=1 -v -timeout 0
+	HEADPOND_CHAOS=$(FAULTS) HEADPOND_FAULTS=FAULTS.md HEADPOND_SOAK=$(or $(filter-out 30m,$(SOAK)),5m) go test ./cmd/headpond -run '^TestFaults$$' -count=1 -v -timeout 0
 
 # Failing inputs are kept in testdata/fuzz, where make test runs them again.
 fuzz: ## run every fuzz target for a while (FUZZTIME=30s each)

@@ -67,6 +67,8 @@ func (c *chaos) checkRows(v *verdict, table string, loses bool, reported int64) 
 			times := got.times
 			if o.Poison {
 				times, in = dead[w], dead[w] > 0
+			} else if dead[w] > 0 {
+				v.problem("%s: %v is a dead letter and was good", table, w)
 			}
 			switch outcome := o.of(i); {
 			case outcome == acked && !in:

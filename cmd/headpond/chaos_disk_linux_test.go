@@ -76,6 +76,7 @@ const (
 // from one moment to the next; then the server is killed, and the disk comes back.
 func (c *chaos) powerLoss(s interface {
 	Dir() string
+	PID() int
 	Kill() error
 	Stop() error
 }) {
@@ -90,6 +91,9 @@ func (c *chaos) powerLoss(s interface {
 		require.NoError(c, errno)
 	}
 	c.step("no power on %s", dir)
+	for _, pid := range freeze(c.T, s.PID())[1:] {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // a backend may hold on to the disk for long
+	}
 	require.NoError(c, s.Kill())
 	_ = s.Stop() // lets go of the directory; it cannot write there
 	c.await("the disk to be free", func() bool { return syscall.Unmount(dir, 0) == nil })
