@@ -106,6 +106,7 @@ type verifier struct {
 	bar        *progress
 	report     verified
 	suspects   []suspect
+	doubtful   map[buffer.Place]map[string]bool // waiting keys that are suspects
 
 	accounts map[buffer.Place]*postgres.Account
 	done     int64 // of total
@@ -137,10 +138,11 @@ func (v *verifier) suspect(ctx context.Context, d difference, still func(context
 
 // judge notes those suspects that stay.
 func (v *verifier) judge(ctx context.Context) error {
-	left := v.suspects
-	v.suspects = nil
+	left, waiting := v.suspects, v.doubtful
+	v.suspects, v.doubtful = nil, nil
+	var bad []difference
 	for _, d := range looksAgain {
-		if len(left) == 0 {
+		if len(left)+len(waiting) == 0 {
 			return nil
 		}
 		pause(ctx, d)
@@ -155,11 +157,15 @@ func (v *verifier) judge(ctx context.Context) error {
 			}
 		}
 		left = kept
+		var err error
+		if bad, waiting, err = v.waitingStill(ctx, waiting); err != nil {
+			return err
+		}
 	}
 	for i := range left {
 		v.report.note(left[i].difference)
 	}
-	return nil
+	return v.noteWaiting(ctx, bad)
 }
 
 // run compares all. An error means that it could not look.
@@ -168,8 +174,8 @@ func (v *verifier) run(ctx context.Context) error {
 	if v.tables, err = v.catalog.Load(ctx); err != nil {
 		return err
 	}
-	if v.only != "" && v.tables[v.only] == nil {
-		return fmt.Errorf("there is no table %q in this database", v.only)
+	if t := v.tables[v.only]; v.only != "" && (t == nil || t.Unusable != "") {
+		return fmt.Errorf("there is no table %q that Headpond could serve in this database", v.only)
 	}
 	accounts, err := v.pg.Accounts(ctx)
 	if err != nil {

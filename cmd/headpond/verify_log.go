@@ -52,7 +52,7 @@ func (v *verifier) partition(ctx context.Context, a *postgres.Account) error {
 	if l.table == nil {
 		return nil
 	}
-	return damagedIsNoError(v.waiting(ctx, p, l.table, nil))
+	return damagedIsNoError(v.waiting(ctx, p, l.table))
 }
 
 // damagedIsNoError: it was noted with the state.

@@ -22,31 +22,66 @@ const waitingBytes = 32 << 20
 
 // waiting compares what readers get for keys that wait in the log with what the
 // flush will make of their rows in Postgres.
-func (v *verifier) waiting(ctx context.Context, p buffer.Place, t *table.Table, only map[string]bool) error {
-	bad, err := v.waitingOnce(ctx, p, t, only)
-	for i := 0; err == nil && len(bad) > 0 && i < len(looksAgain); i++ {
-		pause(ctx, looksAgain[i])
-		again := make(map[string]bool, len(bad))
-		for _, d := range bad {
-			again[d.Key] = true
-		}
-		bad, err = v.waitingOnce(ctx, p, t, again)
-	}
+func (v *verifier) waiting(ctx context.Context, p buffer.Place, t *table.Table) error {
+	bad, err := v.waitingOnce(ctx, p, t, nil)
 	if err != nil || len(bad) == 0 {
 		return err
 	}
-	keys := make([]string, len(bad))
-	for i := range bad {
-		keys[i] = bad[i].Key
+	if v.doubtful == nil {
+		v.doubtful = make(map[buffer.Place]map[string]bool)
 	}
-	// What was computed from a row that became a dead letter is not to be told.
-	dead, err := v.pg.DeadKeys(ctx, t.Name, keys)
+	v.doubtful[p] = keysIn(bad)
+	if len(bad) < mostSuspects {
+		return nil
+	}
+	return v.judge(ctx)
+}
+
+func keysIn(all []difference) map[string]bool {
+	keys := make(map[string]bool, len(all))
+	for i := range all {
+		keys[all[i].Key] = true
+	}
+	return keys
+}
+
+// waitingStill looks at suspects again, and gives what still differs.
+func (v *verifier) waitingStill(ctx context.Context, keys map[buffer.Place]map[string]bool) (bad []difference, still map[buffer.Place]map[string]bool, err error) {
+	still = make(map[buffer.Place]map[string]bool)
+	for p, some := range keys {
+		again, err := v.waitingOnce(ctx, p, v.tables[p.Table], some)
+		if err := damagedIsNoError(err); err != nil {
+			return nil, nil, err
+		}
+		if len(again) > 0 {
+			still[p] = keysIn(again)
+			bad = append(bad, again...)
+		}
+	}
+	return bad, still, nil
+}
+
+// noteWaiting notes what stayed. What was computed from a row that became a dead
+// letter is not to be told: readers were given that row for a while, and it will
+// not come to Postgres.
+func (v *verifier) noteWaiting(ctx context.Context, bad []difference) error {
+	keys := make(map[string][]string)
+	for i := range bad {
+		keys[bad[i].Table] = append(keys[bad[i].Table], bad[i].Key)
+	}
+	dead := make(map[string]map[string]bool)
+	for name, some := range keys {
+		var err error
+		if dead[name], err = v.pg.DeadKeys(ctx, name, some); err != nil {
+			return err
+		}
+	}
 	for _, d := range bad {
-		if !dead[d.Key] {
+		if !dead[d.Table][d.Key] {
 			v.report.note(d)
 		}
 	}
-	return err
+	return nil
 }
 
 // waitingOnce looks at the keys in only, or at all.
