@@ -165,7 +165,7 @@ func (d *diagnosis) lookAtFlushers(ctx context.Context, b *buffer.Buffer, waterm
 	case len(flushers) == 0 && waiting > 0:
 		d.add(buffer.Risk(group, "flushers", "headpond serve --role flusher", "No flusher reports, and %d rows wait.", waiting))
 	default:
-		d.add(buffer.Fine(group, "flushers", "%d flushers report; %d rows wait.", len(flushers), waiting))
+		d.add(buffer.Fine(group, "flushers", "Flushers that report: %d. Rows that wait: %d.", len(flushers), waiting))
 	}
 	for _, f := range flushers {
 		for _, name := range slices.Sorted(maps.Keys(f.Tables)) {

@@ -56,7 +56,7 @@ func command() *cli.Command {
 		HideVersion:           false,
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // run does it
 		Commands: []*cli.Command{
-			upCommand(), serveCommand(), migrateCommand(), statusCommand(), doctorCommand(), warmCommand(), watchCommand(),
+			upCommand(), serveCommand(), migrateCommand(), statusCommand(), doctorCommand(), verifyCommand(), warmCommand(), watchCommand(),
 			deadLettersCommand(), benchCommand(), configCommand(), versionCommand(),
 		},
 	}

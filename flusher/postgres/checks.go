@@ -105,9 +105,9 @@ func (s *server) checkPages() buffer.Check {
 
 func (s *server) checkCommit() buffer.Check {
 	if s.commit == "off" || s.commit == "local" {
-		return buffer.Fine(buffer.GroupPostgres, "synchronous_commit", "It is %s for this role; Headpond's own transactions set it on.", s.commit)
+		return buffer.Fine(buffer.GroupPostgres, "synchronous_commit", "synchronous_commit is %s for this role; Headpond's own transactions set it on.", s.commit)
 	}
-	return buffer.Fine(buffer.GroupPostgres, "synchronous_commit", "It is %s.", s.commit)
+	return buffer.Fine(buffer.GroupPostgres, "synchronous_commit", "synchronous_commit is %s.", s.commit)
 }
 
 // checkConnections: a process that gets no connection does not lose anything,
