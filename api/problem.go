@@ -141,8 +141,7 @@ func problemOf(err error) *Problem {
 	case errors.As(err, &bad):
 		return fault(code(bad.Code), "%s", bad.Detail)
 	case errors.As(err, &full):
-		return fault(codeBacklogFull, "The backlog of this table is full: Postgres is not keeping up. Nothing was applied.").
-			header("Retry-After", "2")
+		return fullProblem(full)
 	case errors.Is(err, buffer.ErrDraining):
 		return fault(codeDraining, "This process is shutting down. Nothing was applied.").header("Retry-After", "1").header("Connection", "close")
 	case errors.Is(err, buffer.ErrSwitched):

@@ -15,6 +15,10 @@ func (b *Buffer) Append(_ context.Context, chunks ...*Chunk) error {
 	if b.draining.Load() {
 		return ErrDraining
 	}
+	chunks = b.admit(chunks)
+	if len(chunks) == 0 {
+		return nil
+	}
 	var wait sync.WaitGroup
 	wait.Add(len(chunks))
 	for _, c := range chunks {

@@ -43,6 +43,8 @@ type Buffer struct {
 	written placeSet // whose index was not empty when it was looked at last
 	hub     hub
 
+	pressure pressure
+
 	durability atomic.Pointer[Durability]
 	draining   atomic.Bool
 	counters   Counters
@@ -95,6 +97,7 @@ func New(cfg Config, rdb redis.UniversalClient, wms Watermarks, log *slog.Logger
 	b := &Buffer{cfg: cfg.withDefaults(), rdb: rdb, wms: wms, log: log, leases: id.String()[:13] + "-"}
 	b.queue.init()
 	b.hub.init()
+	b.pressure.init(cfg.Caps)
 	b.durability.Store(&Durability{Level: "memory"})
 	return b, nil
 }

@@ -15,6 +15,8 @@ type Config struct {
 	Budget      time.Duration
 	// LeaseTime is how long a reader may take to load a row.
 	LeaseTime time.Duration
+	// Caps of what may wait for Postgres: see Measured.
+	Caps Caps
 }
 
 // Default values: a round trip takes under 1 ms and an fsync under 50 ms on a
@@ -46,7 +48,8 @@ func (c Config) withDefaults() Config {
 func (b *Buffer) LeaseTime() time.Duration { return b.cfg.LeaseTime }
 
 func (c Config) validate() error {
-	if c.Lanes < 0 || c.CallTimeout < 0 || c.Budget < 0 || c.LeaseTime < 0 {
+	if c.Lanes < 0 || c.CallTimeout < 0 || c.Budget < 0 || c.LeaseTime < 0 ||
+		c.Caps.Rows < 0 || c.Caps.Bytes < 0 || c.Caps.TotalRows < 0 || c.Caps.TotalBytes < 0 || c.Caps.Lag < 0 {
 		return errors.New("buffer config: no value may be negative")
 	}
 	return nil

@@ -89,6 +89,7 @@ func (b *Buffer) notice(channel, payload string) {
 		seq, err := strconv.ParseUint(fields[len(fields)-2], 10, 64)
 		place := strings.TrimSuffix(payload, " "+fields[len(fields)-2]+" "+fields[len(fields)-1])
 		if p, ok := parsePlace(place); ok && err == nil {
+			b.pressure.settled(p, seq)
 			b.hub.heard(p, seq)
 		}
 		return

@@ -91,7 +91,7 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 		return nil, usage(err)
 	}
 	watermarks := postgres.NewWatermarks(a.pool)
-	if a.buffer, err = buffer.New(buffer.Config{}, a.rdb, watermarks, s.log); err != nil {
+	if a.buffer, err = buffer.New(buffer.Config{Caps: s.config.Limits.caps()}, a.rdb, watermarks, s.log); err != nil {
 		return nil, err
 	}
 	if a.telemetry, err = newTelemetry(); err != nil {

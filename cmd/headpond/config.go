@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/headpond/headpond/buffer"
 )
 
 // config is headpond.yaml. Flags win over the environment, which wins over the
@@ -51,6 +53,16 @@ type limitsConfig struct {
 	Wait         time.Duration `yaml:"wait"`
 	BacklogRows  int64         `yaml:"backlog_rows"`
 	BacklogBytes size          `yaml:"backlog_bytes"`
+	TotalRows    int64         `yaml:"total_backlog_rows"`
+	TotalBytes   size          `yaml:"total_backlog_bytes"`
+	MaxLag       time.Duration `yaml:"max_lag"`
+}
+
+// caps of what may wait for Postgres.
+func (l *limitsConfig) caps() buffer.Caps {
+	return buffer.Caps{
+		Rows: l.BacklogRows, Bytes: int64(l.BacklogBytes), TotalRows: l.TotalRows, TotalBytes: int64(l.TotalBytes), Lag: l.MaxLag,
+	}
 }
 
 type flusherConfig struct {
@@ -118,6 +130,7 @@ func (c *config) validate() error {
 	if l.Body <= 0 || l.Rows <= 0 || l.Wait < 0 || l.BacklogRows <= 0 || l.BacklogBytes <= 0 {
 		bad("`limits`: body, rows, backlog_rows and backlog_bytes must be above zero, wait not below")
 	}
+	l.check(bad)
 	if c.Flusher.Workers < 0 || c.Flusher.Workers > 64 {
 		bad("`flusher.workers` must be from 1 to 64 (0: the default), not %d", c.Flusher.Workers)
 	}

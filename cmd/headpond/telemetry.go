@@ -56,7 +56,7 @@ func (t *telemetry) observe(a *app) error {
 	o.counter("headpond_accepted_bytes", "Bytes of rows accepted by this process.", "By", c.Bytes.Load)
 	o.counter("headpond_append_calls", "Script calls that appended rows.", "{call}", c.Calls.Load)
 	o.counter("headpond_append_repeats", "Script calls that Redis recognised as sent before.", "{call}", c.Repeats.Load)
-	o.counter("headpond_refused_rows", "Rows refused because the backlog was full.", "{row}", c.Refused.Load)
+	o.refused(c)
 	o.counter("headpond_unknown_rows", "Rows whose outcome stayed unknown.", "{row}", c.Unknown.Load)
 	o.counter("headpond_direct_rows", "Rows written to Postgres before their answer.", "{row}", c.DirectRows.Load)
 	o.counter("headpond_direct_commits", "Transactions of those rows.", "{transaction}", c.DirectCommits.Load)
@@ -65,6 +65,7 @@ func (t *telemetry) observe(a *app) error {
 	o.counter("headpond_fills_refused", "Loaded rows that were not stored, because a write came in between.", "{row}", c.FillLost.Load)
 	if a.role.api() {
 		o.ledger(a)
+		o.pressure(a)
 		o.cache(a)
 	}
 	if a.role.flusher() {
