@@ -263,9 +263,10 @@ func TestBrokenRequests(t *testing.T) {
 // header that trickles gets no answer at all.
 func TestSlowBody(t *testing.T) {
 	t.Parallel()
-	s := setupWith(t, `create table t (id int primary key)`, options{serve: func(h *http.Server) {
-		h.ReadTimeout, h.ReadHeaderTimeout = 300*time.Millisecond, 200*time.Millisecond
-	}})
+	s := setupWith(t, `create table t (id int primary key)`, options{
+		limits: api.Limits{BodyGrace: 300 * time.Millisecond},
+		serve:  func(h *http.Server) { h.ReadHeaderTimeout = 200 * time.Millisecond },
+	})
 	a, closed := s.raw(t, "POST "+s.path("t")+" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{\"id\":1")
 	require.Equal(t, "no", a.problem(t, 408, "request_timeout").Applied)
 	require.True(t, closed)

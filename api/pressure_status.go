@@ -142,13 +142,12 @@ func (s *Server) rowBytes(t *tableStatus) float64 {
 	return 150
 }
 
-// indexBytes is about what a row takes besides: rows of 150 bytes were measured
-// to take 255 in Redis with the index.
+// indexBytes is about what a row takes besides.
 func (s *Server) indexBytes(name string) float64 {
 	if sv, err := s.served(name); err == nil && !sv.Target.Index {
 		return 10
 	}
-	return 105
+	return buffer.RowBytes
 }
 
 // memoryWarning says what to do when Redis has no limit: the kernel then ends it

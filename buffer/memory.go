@@ -20,8 +20,8 @@ type Memory struct {
 }
 
 // Memory asks Redis how much memory it uses. places are all that have a log
-// there; they are looked at only when the rest of Redis may be evicted and it is
-// nearly full.
+// there; they are looked at only when the rest of Redis may be evicted, and half
+// of it is used.
 func (b *Buffer) Memory(ctx context.Context, places []Place) (Memory, error) {
 	var worst Memory
 	nodes := 1
@@ -52,7 +52,7 @@ func (b *Buffer) Memory(ctx context.Context, places []Place) (Memory, error) {
 		return worst, err
 	}
 	worst.Pinned = worst.Used
-	if strings.HasPrefix(worst.Policy, "volatile-") && float64(worst.Used) >= MemoryResume*float64(worst.Max) {
+	if strings.HasPrefix(worst.Policy, "volatile-") && worst.Used >= worst.Max/2 {
 		pinned, err := b.pinned(ctx, places)
 		if err != nil {
 			return worst, err

@@ -42,7 +42,8 @@ type pressure struct {
 	drain    float64
 	all      [2]gate // total rows, total bytes
 	memory   gate
-	used     int64     // bytes of Redis, when it was measured
+	used     int64     // bytes of Redis that cannot be evicted
+	most     int64     // and how many there may be; 0 when it is not known
 	allSince time.Time // when all tables began to be refused
 	measured time.Time
 }
@@ -107,8 +108,7 @@ func (p *pressure) measure(loads map[string]Load, memory Memory, now time.Time) 
 		t.lookAtLag(p.caps.Lag)
 		p.look(t, now)
 	}
-	p.used = memory.Pinned
-	p.memory.lookAt(float64(memory.Pinned), MemoryLimit*float64(memory.Max), MemoryResume*float64(memory.Max))
+	p.used, p.most = memory.Pinned, memory.Max
 	p.look(nil, now)
 }
 
@@ -143,6 +143,7 @@ func (p *pressure) look(t *tableLoad, now time.Time) {
 	}
 	p.all[0].look(float64(p.rows), float64(p.caps.TotalRows))
 	p.all[1].look(float64(p.bytes), float64(p.caps.TotalBytes))
+	p.memory.lookAt(float64(p.used), MemoryLimit*float64(p.most), MemoryResume*float64(p.most))
 	since(&p.allSince, p.memory.shut || shut(p.all[:]) != nil, now)
 }
 
@@ -175,6 +176,7 @@ func (p *pressure) appended(at Place, last uint64, bytes int) {
 	before := l.rows()
 	l.Last = max(l.Last, last)
 	l.Bytes += int64(bytes)
+	p.used += int64(bytes) + RowBytes*(l.rows()-before)
 	p.moved(t, l.rows()-before, int64(bytes))
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -63,6 +64,7 @@ type app struct {
 	watcher   *postgres.Watcher
 	external  *postgres.ExternalCounts
 	addr      string // where HTTP is served, if it is
+	listener  atomic.Pointer[api.Listener]
 }
 
 // mostDirect is how many direct writes are in Postgres at a time: they spend
@@ -101,7 +103,7 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 	a.watches = newWatches(a)
 	a.edge = newEdge(a.pool, a.writePool)
 	l := s.config.Limits
-	a.server, err = api.New(api.Limits{Body: int64(l.Body), Rows: l.Rows, Wait: l.Wait}, api.Deps{
+	a.server, err = api.New(l.api(), api.Deps{
 		Buffer: a.buffer, Edge: a.edge, Ledger: watermarks, Metrics: a.telemetry.handler, Local: s.local, Warnings: a.watches.warnings, Log: s.log,
 	})
 	if err != nil {
@@ -143,6 +145,9 @@ func (a *app) run(ctx context.Context) error {
 			return fmt.Errorf("listen: %w", err)
 		}
 		a.addr = listener.Addr().String()
+		limited := api.Limit(listener, a.config.Limits.connections())
+		a.listener.Store(limited)
+		listener = limited
 	}
 	// Each part has a context of its own, so that they can be stopped in order.
 	background := context.WithoutCancel(ctx)

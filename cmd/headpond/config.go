@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
-
-	"github.com/headpond/headpond/buffer"
 )
 
 // config is headpond.yaml. Flags win over the environment, which wins over the
@@ -56,13 +54,10 @@ type limitsConfig struct {
 	TotalRows    int64         `yaml:"total_backlog_rows"`
 	TotalBytes   size          `yaml:"total_backlog_bytes"`
 	MaxLag       time.Duration `yaml:"max_lag"`
-}
-
-// caps of what may wait for Postgres.
-func (l *limitsConfig) caps() buffer.Caps {
-	return buffer.Caps{
-		Rows: l.BacklogRows, Bytes: int64(l.BacklogBytes), TotalRows: l.TotalRows, TotalBytes: int64(l.TotalBytes), Lag: l.MaxLag,
-	}
+	Rate         float64       `yaml:"rate"`
+	Burst        int           `yaml:"burst"`
+	Proxies      []string      `yaml:"trust_proxies"`
+	Connections  int           `yaml:"connections"`
 }
 
 type flusherConfig struct {

@@ -66,6 +66,7 @@ func (t *telemetry) observe(a *app) error {
 	if a.role.api() {
 		o.ledger(a)
 		o.pressure(a)
+		o.clients(a)
 		o.cache(a)
 	}
 	if a.role.flusher() {

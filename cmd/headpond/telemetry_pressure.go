@@ -41,3 +41,22 @@ func (o *observer) pressure(a *app) {
 	}, refusing, used, most)
 	o.keep(err)
 }
+
+// clients shows what was refused before anybody looked at it.
+func (o *observer) clients(a *app) {
+	_, err := o.meter.Int64ObservableGauge("headpond_http_connections", metric.WithDescription("Connections of clients."), metric.WithUnit("{connection}"),
+		metric.WithInt64Callback(func(_ context.Context, r metric.Int64Observer) error {
+			if l := a.listener.Load(); l != nil {
+				r.Observe(l.Open())
+			}
+			return nil
+		}))
+	o.keep(err)
+	o.counter("headpond_http_connections_refused", "Connections that were one too many.", "{connection}", func() int64 {
+		if l := a.listener.Load(); l != nil {
+			return l.Refused()
+		}
+		return 0
+	})
+	o.counter("headpond_http_rate_limited", "Requests refused because their client was too fast.", "{request}", a.server.RateLimited)
+}
