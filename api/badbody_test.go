@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,7 @@ func readAnswer(t testing.TB, c net.Conn) (a *answer, closed bool) {
 	if res.Close {
 		_, err = r.ReadByte()
 		require.Error(t, err)
+		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "it does not end")
 	}
 	return &answer{res.StatusCode, res.Header, body}, res.Close
 }

@@ -131,7 +131,7 @@ func (s *Server) readWire(w http.ResponseWriter, r *http.Request, limit int64) (
 	}
 	p := &patient{from: http.MaxBytesReader(w, r.Body, limit), control: http.NewResponseController(w), patience: s.patience, began: time.Now()}
 	_, err := buf.ReadFrom(p)
-	p.done(s.limits.Wait + writeTime)
+	p.done(err, s.limits.Wait+writeTime)
 	if err == nil {
 		return buf, nil
 	}

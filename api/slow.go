@@ -48,9 +48,12 @@ func (p *patient) Read(into []byte) (int, error) {
 }
 
 // done lets the connection wait for its client again: a deadline that passes
-// while the answer is made would end the request. The answer gets its time from
-// now on.
-func (p *patient) done(write time.Duration) {
-	_ = p.control.SetReadDeadline(time.Time{})
+// while the answer is made would end the request. Of a body that was not read to
+// its end the deadline stays, for net/http reads on. The answer gets its time
+// from now on.
+func (p *patient) done(err error, write time.Duration) {
+	if err == nil {
+		_ = p.control.SetReadDeadline(time.Time{})
+	}
 	_ = p.control.SetWriteDeadline(time.Now().Add(write))
 }

@@ -13,6 +13,7 @@ type Counters struct {
 	Rows          atomic.Int64 // accepted
 	Bytes         atomic.Int64 // accepted, heads included
 	Repeats       atomic.Int64 // calls that Redis recognised as sent before
+	Retries       atomic.Int64 // calls that were not answered, and sent again
 	Unknown       atomic.Int64 // rows whose outcome stayed unknown
 	DirectRows    atomic.Int64 // written to Postgres before their answer
 	DirectCommits atomic.Int64 // transactions of those

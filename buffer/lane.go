@@ -242,6 +242,7 @@ func (l *lane) settle(k *call) (retry, handshake bool, err error) {
 			return true, false, err
 		case unknown:
 			k.unknown = true
+			l.b.counters.Retries.Add(1)
 			return true, false, err
 		default:
 			l.b.log.Error("append script failed", "partition", k.place.String(), "error", err)

@@ -349,6 +349,13 @@ func (b *Buffer) admit(chunks []*Chunk) []*Chunk {
 // refused ends a call that the script refused: the partition is full, or it was
 // refused before, and only had to be asked whether it was done already.
 func (b *Buffer) refused(k *call, rows, bytes int64) {
+	if k.unknown { // an earlier copy of the call may lie in a socket yet, and come when there is room
+		for _, c := range k.chunks {
+			b.counters.Unknown.Add(int64(c.Len()))
+		}
+		k.finish(ErrOutcomeUnknown)
+		return
+	}
 	full := k.chunks[0].full
 	if full == nil {
 		full = b.pressure.partitionFull(k.place, rows, bytes, k.chunks[0].Target)

@@ -56,6 +56,7 @@ func (t *telemetry) observe(a *app) error {
 	o.counter("headpond_accepted_bytes", "Bytes of rows accepted by this process.", "By", c.Bytes.Load)
 	o.counter("headpond_append_calls", "Script calls that appended rows.", "{call}", c.Calls.Load)
 	o.counter("headpond_append_repeats", "Script calls that Redis recognised as sent before.", "{call}", c.Repeats.Load)
+	o.counter("headpond_append_retries", "Script calls that were not answered, and sent again.", "{call}", c.Retries.Load)
 	o.refused(c)
 	o.counter("headpond_unknown_rows", "Rows whose outcome stayed unknown.", "{row}", c.Unknown.Load)
 	o.counter("headpond_direct_rows", "Rows written to Postgres before their answer.", "{row}", c.DirectRows.Load)
