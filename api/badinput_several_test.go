@@ -234,7 +234,7 @@ func TestMarkupIsText(t *testing.T) {
 // when one is built: then its rows need cases.
 func TestNotBuiltYet(t *testing.T) {
 	t.Parallel()
-	for _, code := range []string{"unauthorized", "forbidden", "rate_limited", "durability_not_reached", "in_progress", "idempotency_key_required"} {
+	for _, code := range []string{"unauthorized", "forbidden", "durability_not_reached", "in_progress", "idempotency_key_required"} {
 		require.Equal(t, http.StatusUnprocessableEntity, api.StatusOfCode(code), "%s has a status: it is built", code)
 	}
 	s := setup(t, `create table t (id int primary key)`)

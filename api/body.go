@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -101,12 +102,12 @@ func (p *bufferPool) Put(b *bytes.Buffer) {
 // readBody reads all of it, at most limit bytes, and undoes its encoding, to at
 // most decodedRatio times as many. The buffer goes back to the pool with
 // bodies.Put.
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) (*bytes.Buffer, error) {
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64) (*bytes.Buffer, error) {
 	encoding, err := readEncoding(r.Header)
 	if err != nil {
 		return nil, err
 	}
-	body, err := readWire(w, r, limit)
+	body, err := s.readWire(w, r, limit)
 	if err != nil || encoding == "" || body.Len() == 0 {
 		return body, err
 	}
@@ -114,17 +115,23 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) (*bytes.Buffe
 	return decode(encoding, body.Bytes(), decodedRatio*limit)
 }
 
+// announced is how much room is made because a client says that so much will
+// come: it may say so on many connections, and send nothing.
+const announced = 256 << 10
+
 // readWire reads the body as it was sent. It is read to its end before it is
 // decoded, so that a slow client holds no decoder.
-func readWire(w http.ResponseWriter, r *http.Request, limit int64) (*bytes.Buffer, error) {
+func (s *Server) readWire(w http.ResponseWriter, r *http.Request, limit int64) (*bytes.Buffer, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
 	buf := bodies.Get()
 	if r.ContentLength > 0 {
-		buf.Grow(int(r.ContentLength) + bytes.MinRead)
+		buf.Grow(int(min(r.ContentLength, announced)) + bytes.MinRead)
 	}
-	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
+	p := &patient{from: http.MaxBytesReader(w, r.Body, limit), control: http.NewResponseController(w), patience: s.patience, began: time.Now()}
+	_, err := buf.ReadFrom(p)
+	p.done(err, s.limits.Wait+writeTime)
 	if err == nil {
 		return buf, nil
 	}

@@ -19,6 +19,7 @@ type books struct {
 	progress map[buffer.Place]buffer.Progress // what Postgres said last; never changed in place
 	back     map[buffer.Place]uint64          // watermarks that were behind what Redis had heard of, in the sample before
 	gaps     map[buffer.Place]string          // of these, those that cannot be mended
+	memory   buffer.Memory                    // of Redis
 }
 
 // sample is both sides of the ledger at one moment.
@@ -54,6 +55,9 @@ func (l *ledgerLine) add(o ledgerLine) {
 	l.Coalesced += o.Coalesced
 	l.Lost += o.Lost
 }
+
+// done is what left the backlog.
+func (l *ledgerLine) done() int64 { return l.Committed + l.Dead + l.Coalesced }
 
 // A sample every two seconds costs about 2 ms with 800 partitions; ten of them
 // make the window of the rates.
@@ -165,17 +169,18 @@ func (s *Server) Sample(ctx context.Context) error {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
 	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
 		reading, cancel := context.WithTimeout(ctx, sampleEvery)
 		lines, err := s.readLedger(reading)
 		cancel()
 		if err == nil {
 			s.note(ctx, lines)
 			s.lookBack(ctx, lines)
+			s.measure(ctx, lines)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
 		}
 	}
 }
@@ -235,7 +240,7 @@ func (b *books) rates(name string, now ledgerLine, at time.Time) (in, out float6
 		if !ok || seconds < 0.5 {
 			continue
 		}
-		done := now.Committed + now.Dead + now.Coalesced - before.Committed - before.Dead - before.Coalesced
+		done := now.done() - before.done()
 		return max(float64(now.Accepted-before.Accepted)/seconds, 0), max(float64(done)/seconds, 0)
 	}
 	return 0, 0

@@ -64,7 +64,7 @@ func (s *Server) bulk(c echo.Context) error {
 	if _, err := linesMedia.read(r.Header); err != nil {
 		return err
 	}
-	body, err := readBody(c.Response(), r, s.limits.Body)
+	body, err := s.readBody(c.Response(), r, s.limits.Body)
 	if err != nil {
 		return err
 	}

@@ -232,7 +232,7 @@ func (s *Server) readCached(c echo.Context, g *reading) (table.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := readBody(c.Response(), r, s.limits.Body)
+	body, err := s.readBody(c.Response(), r, s.limits.Body)
 	if err != nil {
 		return nil, err
 	}

@@ -101,7 +101,7 @@ func (s *Server) readChange(c echo.Context, w *change) (err error) {
 	if err != nil {
 		return err
 	}
-	body, err := readBody(c.Response(), r, s.limits.Body)
+	body, err := s.readBody(c.Response(), r, s.limits.Body)
 	if err != nil {
 		return err
 	}

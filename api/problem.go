@@ -64,6 +64,8 @@ const (
 	codeRowPending          code = "row_pending"
 	codeLetterNotFound      code = "dead_letter_not_found"
 	codeLetterParked        code = "dead_letter_parked"
+	codeRateLimited         code = "rate_limited"
+	codeTooManyConnections  code = "too_many_connections"
 )
 
 // statuses maps every code to its HTTP status; what is not listed is 422.
@@ -77,6 +79,7 @@ var statuses = map[code]int{
 	"bad_key": 400, codeBadIdempotencyKey: 400, codeBadPreference: 400, codeBadEncoding: 400, codeBadFilter: 400, codeBadPattern: 400,
 	codeBodyTooLarge: 413, codeBatchTooLarge: 413,
 	codeUnsupportedMedia: 415, codeUnsupportedEncoding: 415,
+	codeRateLimited: 429, codeTooManyConnections: 503,
 	codeBufferUnavailable: 503, codeStoreUnavailable: 503, codeBacklogFull: 503, codeDraining: 503,
 	codeOutcomeUnknown: 504, codeNotCached: 504, codeFlushTimeout: 504, codeInternal: 500,
 }
@@ -143,12 +146,8 @@ func problemOf(err error) *Problem {
 		return p
 	case errors.As(err, &bad):
 		return fault(code(bad.Code), "%s", bad.Detail)
-	case errors.As(err, &full) && full.Memory:
-		return fault(codeBacklogFull, "This process holds as much as it may of what Postgres has not committed yet (limits.memory). Nothing was applied.").
-			header("Retry-After", "2")
 	case errors.As(err, &full):
-		return fault(codeBacklogFull, "The backlog of this table is full: Postgres is not keeping up. Nothing was applied.").
-			header("Retry-After", "2")
+		return fullProblem(full)
 	case errors.Is(err, buffer.ErrDraining):
 		return fault(codeDraining, "This process is shutting down. Nothing was applied.").header("Retry-After", "1").header("Connection", "close")
 	case errors.Is(err, buffer.ErrSwitched):
@@ -201,6 +200,19 @@ func (s *Server) onError(err error, c echo.Context) {
 		h.Set(name, value)
 	}
 	h.Set(echo.HeaderContentType, "application/problem+json")
+	if c.Request().Method == http.MethodHead {
+		_ = c.NoContent(status)
+		return
+	}
+	body := p.body(trace)
+	h.Set(echo.HeaderContentLength, strconv.Itoa(len(body)))
+	c.Response().WriteHeader(status)
+	_, _ = c.Response().Write(body)
+}
+
+// body of the answer.
+func (p *Problem) body(trace string) []byte {
+	status := p.Code.status()
 	body, _ := json.Marshal(struct {
 		Type    string        `json:"type"`
 		Title   string        `json:"title"`
@@ -215,14 +227,7 @@ func (s *Server) onError(err error, c echo.Context) {
 		Type: "about:blank", Title: http.StatusText(status), Status: status,
 		Detail: p.Detail, Code: p.Code, Hint: p.Hint, TraceID: trace, Applied: p.Applied, Errors: p.Errors,
 	})
-	if c.Request().Method == http.MethodHead {
-		_ = c.NoContent(status)
-		return
-	}
-	body = append(body, '\n')
-	h.Set(echo.HeaderContentLength, strconv.Itoa(len(body)))
-	c.Response().WriteHeader(status)
-	_, _ = c.Response().Write(body)
+	return append(body, '\n')
 }
 
 // traceID is that of the request's traceparent (W3C Trace Context), or a new

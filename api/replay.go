@@ -135,7 +135,7 @@ func (s *Server) readCorrections(c echo.Context, sv *Served) (*incoming, error) 
 	if err != nil {
 		return nil, err
 	}
-	body, err := readBody(c.Response(), r, s.limits.Body)
+	body, err := s.readBody(c.Response(), r, s.limits.Body)
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,9 @@ type Server struct {
 	renewer renewer
 	lists   flights
 	direct  sync.Map // *directQueue, by table
+
+	rate     *rateLimit // nil: none
+	patience patience
 }
 
 // Deps are what a Server stands on.
@@ -68,15 +71,19 @@ func New(limits Limits, d Deps) (*Server, error) {
 		log: d.Log, local: d.Local, warnings: d.Warnings, checks: d.Checks,
 	}
 	s.keyed, s.began = newKeyed(s), time.Now()
+	s.patience = patience{s.limits.BodyGrace, s.limits.BodyRate}
 	s.loads.init()
 	s.renewer.init()
 	e := echo.New()
 	s.echo = e
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.onError
-	// Echo's default trusts any client's X-Forwarded-For.
-	e.IPExtractor = echo.ExtractIPDirect()
-	e.Use(middleware.RecoverWithConfig(middleware.RecoverConfig{DisableErrorHandler: true, DisablePrintStack: true, LogErrorFunc: s.panicked}))
+	e.IPExtractor = clientIP(limits.Proxies)
+	e.Use(middleware.RecoverWithConfig(middleware.RecoverConfig{DisableErrorHandler: true, DisablePrintStack: true, LogErrorFunc: s.panicked}), s.bound)
+	if limits.Rate > 0 {
+		s.rate = newRateLimit(limits.Rate, limits.Burst)
+		e.Use(s.limitRate)
+	}
 	e.GET("/livez", s.livez)
 	e.GET("/readyz", s.readyz)
 	if d.Metrics != nil {
@@ -129,13 +136,18 @@ func (s *Server) panicked(_ echo.Context, err error, stack []byte) error {
 // Handler serves HTTP.
 func (s *Server) Handler() http.Handler { return s.echo }
 
-// HTTP makes the http.Server with limits against slow and hostile clients.
+// HTTP makes the http.Server with limits against slow and hostile clients. It
+// speaks HTTP/1.1 alone: HTTP/2 is what a proxy speaks, and brings limits of its
+// own (streams, frames, header tables) to guard. A body has its time from patience,
+// so there is no ReadTimeout, which would also end a client's long wait.
 func (s *Server) HTTP() *http.Server {
+	var http1 http.Protocols
+	http1.SetHTTP1(true)
 	return &http.Server{
 		Handler:           s.echo,
+		Protocols:         &http1,
 		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       60 * time.Second,
-		WriteTimeout:      s.limits.Wait + 60*time.Second,
+		WriteTimeout:      s.limits.Wait + writeTime,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),

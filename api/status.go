@@ -31,6 +31,7 @@ type status struct {
 	Postgres     health                 `json:"postgres"`
 	Warnings     []string               `json:"warnings"`
 	Recoveries   []buffer.Event         `json:"recoveries"` // in which rows were missing, newest first
+	Pressure     pressureStatus         `json:"pressure"`
 	LocalStack   any                    `json:"local_stack,omitempty"`
 }
 
@@ -68,6 +69,10 @@ type tableStatus struct {
 	Partitions  []partitionLine `json:"partitions"`
 	Strategy    string          `json:"strategy,omitempty"`
 	Cache       *CacheStats     `json:"cache,omitempty"` // of this process
+	Limit       capStatus       `json:"backlog_limit"`
+	Resume      capStatus       `json:"backlog_resume"`
+	Refusing    *refusingStatus `json:"refusing,omitempty"`
+	Down        *int64          `json:"postgres_may_be_down_for_ms"` // see pressureStatus
 }
 
 type lagStatus struct {
@@ -132,6 +137,7 @@ func (s *Server) status(ctx context.Context) *status {
 		st.OldestMS = max(st.OldestMS, t.OldestMS)
 		st.Ledger.add(t.Ledger)
 	}
+	s.pressed(st)
 	st.Warnings = append(st.Warnings, s.gapWarnings()...)
 	if st.Ledger.Lost > 0 {
 		st.Warnings = append(st.Warnings, lossWarning(st.Ledger.Lost))
@@ -209,6 +215,11 @@ func verdict(st *status) (word, why string) {
 	for _, name := range sortedKeys(st.Tables) {
 		if t := st.Tables[name]; t.Halted {
 			return "blocked", fmt.Sprintf("Table %s is halted: %s", name, t.Error)
+		}
+	}
+	for _, name := range sortedKeys(st.Tables) {
+		if r := st.Tables[name].Refusing; r != nil {
+			return "blocked", "Writes are refused. " + r.Detail
 		}
 	}
 	word, why = "ok", "Everything accepted is committed within its target lag."

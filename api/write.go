@@ -32,7 +32,7 @@ func (s *Server) post(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	body, err := readBody(c.Response(), r, s.limits.Body)
+	body, err := s.readBody(c.Response(), r, s.limits.Body)
 	if err != nil {
 		return err
 	}

@@ -15,8 +15,12 @@ func (b *Buffer) Append(_ context.Context, chunks ...*Chunk) error {
 	if b.draining.Load() {
 		return ErrDraining
 	}
-	if b.memory.full.Load() && len(chunks) > 0 {
-		return &BacklogFull{Place: Place{chunks[0].Target.Table, chunks[0].Partition}, Bytes: b.memory.bytes.Load(), Memory: true}
+	chunks = b.admit(chunks)
+	if len(chunks) == 0 {
+		return nil
+	}
+	if b.memory.full.Load() {
+		return b.memory.refusal(chunks[0])
 	}
 	var wait sync.WaitGroup
 	wait.Add(len(chunks))

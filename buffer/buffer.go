@@ -33,6 +33,8 @@ type Buffer struct {
 	flight sync.RWMutex
 	hurry  chan struct{} // Redis may be another run: look at once
 
+	pressure pressure
+
 	durability atomic.Pointer[Durability]
 	draining   atomic.Bool
 	counters   Counters
@@ -96,6 +98,7 @@ func New(cfg Config, rdb redis.UniversalClient, wms Watermarks, log *slog.Logger
 	rdb.AddHook(dialHook{b})
 	b.queue.init()
 	b.hub.init()
+	b.pressure.init(cfg.Caps)
 	b.durability.Store(&Durability{Level: "memory"})
 	return b, nil
 }

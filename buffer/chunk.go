@@ -59,6 +59,7 @@ type Chunk struct {
 	marks   map[int]mark   // of rows
 	origin  []int          // row numbers as they were added, once rows were taken out
 
+	full   *BacklogFull // it is refused, unless it was done before
 	result Result
 	wait   *sync.WaitGroup
 }

@@ -34,6 +34,8 @@ type Config struct {
 	Keys func(table string, f *table.Frame) ([]string, error)
 	// CheckEvery is how often Redis' configuration is looked at.
 	CheckEvery time.Duration
+	// Caps of what may wait for Postgres: see Measured.
+	Caps Caps
 }
 
 // Default values: a round trip takes under 1 ms and an fsync under 50 ms on a
@@ -69,7 +71,8 @@ func (c Config) withDefaults() Config {
 func (b *Buffer) LeaseTime() time.Duration { return b.cfg.LeaseTime }
 
 func (c Config) validate() error {
-	if c.Lanes < 0 || c.CallTimeout < 0 || c.Budget < 0 || c.LeaseTime < 0 || c.Memory < 0 || c.CheckEvery < 0 {
+	if c.Lanes < 0 || c.CallTimeout < 0 || c.Budget < 0 || c.LeaseTime < 0 || c.Memory < 0 || c.CheckEvery < 0 ||
+		c.Caps.Rows < 0 || c.Caps.Bytes < 0 || c.Caps.TotalRows < 0 || c.Caps.TotalBytes < 0 || c.Caps.Lag < 0 {
 		return errors.New("buffer config: no value may be negative")
 	}
 	return nil

@@ -32,22 +32,6 @@ func (e *StillPending) Error() string {
 	return fmt.Sprintf("rows of %s that were accepted earlier are flushed first, up to %d", e.Place, e.Seq)
 }
 
-// BacklogFull refuses a write because the partition's backlog is at its cap.
-type BacklogFull struct {
-	Place Place
-	Rows  int64
-	Bytes int64
-	// Memory: it is this process that can keep no more of what is not committed.
-	Memory bool
-}
-
-func (e *BacklogFull) Error() string {
-	if e.Memory {
-		return fmt.Sprintf("the memory of this process is full: %d bytes wait for Postgres", e.Bytes)
-	}
-	return fmt.Sprintf("the backlog of %s is full: %d rows, %d bytes wait for Postgres", e.Place, e.Rows, e.Bytes)
-}
-
 // verdict of an error of one script call.
 type verdict int
 

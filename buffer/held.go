@@ -81,6 +81,11 @@ func (m *memory) keep(p Place, u *unit) {
 	m.grow(u.bytes)
 }
 
+// refusal of a chunk, while the memory is full.
+func (m *memory) refusal(c *Chunk) error {
+	return &BacklogFull{Cap: CapHeld, Place: Place{Table: c.Target.Table, Partition: -1}, Bytes: m.bytes.Load(), Limit: m.limit}
+}
+
 func (m *memory) grow(by int64) {
 	n := m.bytes.Add(by)
 	switch {

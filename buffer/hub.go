@@ -101,6 +101,7 @@ func (b *Buffer) notice(channel, payload string) {
 		place := strings.TrimSuffix(payload, " "+fields[len(fields)-2]+" "+fields[len(fields)-1])
 		if p, ok := parsePlace(place); ok && err == nil {
 			b.memory.settled(p, seq)
+			b.pressure.settled(p, seq)
 			b.hub.heard(p, seq)
 		}
 		return

@@ -85,7 +85,7 @@ func group(chunks []*Chunk) []*call {
 next:
 	for _, c := range chunks {
 		for _, k := range calls {
-			if k.chunks[0].Target == c.Target && k.chunks[0].Partition == c.Partition {
+			if k.chunks[0].Target == c.Target && k.chunks[0].Partition == c.Partition && (k.chunks[0].full == nil) == (c.full == nil) {
 				k.chunks = append(k.chunks, c)
 				continue next
 			}
@@ -194,7 +194,11 @@ func (l *lane) prepare(k *call) {
 	if t.Index {
 		index = "1"
 	}
-	args = append(args, k.place.prefix(), l.producer, k.number, now.UnixMilli(), t.MaxRows, t.MaxBytes, index, len(k.frames), marks, "")
+	maxRows := t.MaxRows
+	if k.chunks[0].full != nil {
+		maxRows = 0 // only what was done before is answered
+	}
+	args = append(args, k.place.prefix(), l.producer, k.number, now.UnixMilli(), maxRows, t.MaxBytes, index, len(k.frames), marks, "")
 	for _, f := range k.frames {
 		args = append(args, f.Len(), f.Columns, f.Base, f.Heads, f.Data)
 		l.b.counters.Frames.Add(1)
@@ -272,6 +276,7 @@ func (l *lane) settle(k *call) (retry, handshake bool, err error) {
 			return true, false, err
 		case unknown:
 			k.unknown = true
+			l.b.counters.Retries.Add(1)
 			return true, false, err
 		default:
 			l.b.counters.Broken.Add(1)
@@ -301,10 +306,7 @@ func (l *lane) settle(k *call) (retry, handshake bool, err error) {
 	case "B":
 		rows, _ := strconv.ParseInt(answer(got, 1), 10, 64)
 		bytes, _ := strconv.ParseInt(answer(got, 2), 10, 64)
-		for _, c := range k.chunks {
-			l.b.counters.Refused.Add(int64(c.Len()))
-		}
-		k.finish(&BacklogFull{Place: k.place, Rows: rows, Bytes: bytes})
+		l.b.refused(k, rows, bytes)
 	case "U":
 		return true, true, nil
 	case "T":
@@ -347,6 +349,7 @@ func (l *lane) accepted(k *call, epoch, first string) {
 		seq += uint64(c.Len())
 		l.b.counters.Rows.Add(int64(c.Len()))
 		l.b.counters.Bytes.Add(int64(len(c.data)))
+		l.b.pressure.appended(k.place, seq-1, len(c.data))
 		c.wait.Done()
 	}
 }

@@ -392,7 +392,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		last = c.Result().Last()
 	}
 	require.NotNil(t, full)
-	require.True(t, full.Memory)
+	require.Equal(t, buffer.CapHeld, full.Cap)
 	b.settle(0, last)
 	require.Eventually(t, func() bool { return b.Append(ctx, put(target, "k", "again")) == nil }, 10*time.Second, time.Millisecond)
 }

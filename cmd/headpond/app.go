@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -67,6 +68,7 @@ type app struct {
 	external  *postgres.ExternalCounts
 	processes *postgres.Processes
 	addr      string // where HTTP is served, if it is
+	listener  atomic.Pointer[api.Listener]
 }
 
 // apiConns is how many connections of the API ask Postgres something at a time.
@@ -110,7 +112,7 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 	a.safety = newSafety(a)
 	a.edge = newEdge(a.pool, a.writePool)
 	l := s.config.Limits
-	a.server, err = api.New(api.Limits{Body: int64(l.Body), Rows: l.Rows, Wait: l.Wait}, api.Deps{
+	a.server, err = api.New(l.api(), api.Deps{
 		Buffer: a.buffer, Edge: a.edge, Ledger: watermarks, Letters: postgres.NewLetters(a.pool), Metrics: a.telemetry.handler,
 		Local: s.local, Warnings: a.watches.warnings, Checks: a.safety.found, Log: s.log,
 	})
@@ -133,6 +135,7 @@ func (a *app) bufferConfig() buffer.Config {
 	c := buffer.Config{
 		Keys:   func(name string, f *table.Frame) ([]string, error) { return a.tables.keys(name, f) },
 		Places: postgres.NewWatermarks(a.pool).Places,
+		Caps:   a.config.Limits.caps(),
 	}
 	if a.role.api() {
 		c.Process, c.Peers = a.processes.ID(), a.processes
@@ -166,6 +169,9 @@ func (a *app) run(ctx context.Context) error {
 			return fmt.Errorf("listen: %w", err)
 		}
 		a.addr = listener.Addr().String()
+		limited := api.Limit(listener, a.config.Limits.connections())
+		a.listener.Store(limited)
+		listener = limited
 	}
 	// Each part has a context of its own, so that they can be stopped in order.
 	background := context.WithoutCancel(ctx)

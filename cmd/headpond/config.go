@@ -53,6 +53,13 @@ type limitsConfig struct {
 	BacklogRows  int64         `yaml:"backlog_rows"`
 	BacklogBytes size          `yaml:"backlog_bytes"`
 	Memory       size          `yaml:"memory"`
+	TotalRows    int64         `yaml:"total_backlog_rows"`
+	TotalBytes   size          `yaml:"total_backlog_bytes"`
+	MaxLag       time.Duration `yaml:"max_lag"`
+	Rate         float64       `yaml:"rate"`
+	Burst        int           `yaml:"burst"`
+	Proxies      []string      `yaml:"trust_proxies"`
+	Connections  int           `yaml:"connections"`
 }
 
 type flusherConfig struct {
@@ -123,6 +130,7 @@ func (c *config) validate() error {
 	if l.Body <= 0 || l.Rows <= 0 || l.Wait < 0 || l.BacklogRows <= 0 || l.BacklogBytes <= 0 {
 		bad("`limits`: body, rows, backlog_rows and backlog_bytes must be above zero, wait not below")
 	}
+	l.check(bad)
 	if c.Flusher.Workers < 0 || c.Flusher.Workers > 64 {
 		bad("`flusher.workers` must be from 1 to 64 (0: the default), not %d", c.Flusher.Workers)
 	}

@@ -61,6 +61,20 @@ var guards = []guard{
 		"./api", "TestStrategySwitchUnderLoad"},
 	{"a request does not go together with itself", "api/direct_queue.go", `if names[idem.key] {`, `if false && names[idem.key] {`,
 		"./api", "TestDirectIdempotent"},
+	{"a call that was sent twice is applied once", "buffer/scripts/append.lua", `if tonumber(last) == number then return {'K', e, first, '1'} end`, ``,
+		"./buffer", "TestReplyLost|TestRedisStops|TestConnectionsBreak"},
+	{"a call older than the last one is not applied", "buffer/scripts/append.lua", `if tonumber(last) > number then return {'S'} end`, ``,
+		"./buffer", "TestProducerSentTwice"},
+	{"a cap that was reached refuses until the backlog has fallen", "buffer/caps.go", `case value <= resume:`, `default:`,
+		"./buffer", "TestCapsDoNotFlap|TestMemoryCap"},
+	{"a request that is refused may have been done before", "buffer/pressure.go", `if c.full == nil || len(c.marks) > 0 {`, `if c.full == nil {`,
+		"./api", "TestBacklogResumes"},
+	{"Redis is never full", "buffer/pressure.go", `case p.memory.shut:`, `case false:`,
+		"./api", "TestRedisNearlyFull"},
+	{"what can be evicted does not count", "buffer/memory.go", `worst.Pinned = min(pinned/int64(max(nodes, 1)), worst.Used)`, `_ = pinned`,
+		"./api", "TestRedisNearlyFull"},
+	{"a body comes at its rate", "api/slow.go", `_ = p.control.SetReadDeadline(due)`, `_ = due`,
+		"./api", "TestSlowBodyIsTaken"},
 }
 
 // TestGuards takes guards out, one after the other, and runs the tests that must

@@ -198,8 +198,8 @@ func (t *tables) target(name string, index bool) *buffer.Target {
 	}
 	target := &buffer.Target{
 		Table: name, Partitions: c.Partitions, Index: index,
-		MaxRows:  max(limits.BacklogRows/int64(c.Partitions), 1),
-		MaxBytes: max(int64(limits.BacklogBytes)/int64(c.Partitions), 1),
+		MaxRows:  buffer.PartitionShare(limits.BacklogRows, c.Partitions),
+		MaxBytes: buffer.PartitionShare(int64(limits.BacklogBytes), c.Partitions),
 	}
 	if old != nil {
 		target.Follow(old.Strategy())

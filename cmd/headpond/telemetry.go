@@ -57,7 +57,8 @@ func (t *telemetry) observe(a *app) error {
 	o.counter("headpond_accepted_bytes", "Bytes of rows accepted by this process.", "By", c.Bytes.Load)
 	o.counter("headpond_append_calls", "Script calls that appended rows.", "{call}", c.Calls.Load)
 	o.counter("headpond_append_repeats", "Script calls that Redis recognised as sent before.", "{call}", c.Repeats.Load)
-	o.counter("headpond_refused_rows", "Rows refused because the backlog was full.", "{row}", c.Refused.Load)
+	o.counter("headpond_append_retries", "Script calls that were not answered, and sent again.", "{call}", c.Retries.Load)
+	o.refused(c)
 	o.counter("headpond_unknown_rows", "Rows whose outcome stayed unknown.", "{row}", c.Unknown.Load)
 	o.counter("headpond_script_errors", "Script calls that Redis answered as no script of ours may be: a bug, or keys that others wrote to.", "{call}", c.Broken.Load)
 	o.counter("headpond_direct_rows", "Rows written to Postgres before their answer.", "{row}", c.DirectRows.Load)
@@ -72,6 +73,8 @@ func (t *telemetry) observe(a *app) error {
 			metric.WithInt64Callback(func(_ context.Context, r metric.Int64Observer) error { r.Observe(a.buffer.Held()); return nil }))
 		o.keep(err)
 		o.ledger(a)
+		o.pressure(a)
+		o.clients(a)
 		o.cache(a)
 	}
 	if a.role.flusher() {

@@ -1,0 +1,367 @@
+package buffer
+
+import (
+	"sync"
+	"time"
+)
+
+// Load is how the backlog of one table stood when it was measured.
+type Load struct {
+	Places []PlaceLoad
+	Drain  float64       // rows per second that left it lately; 0 when it stands still
+	Oldest time.Duration // age of its oldest row
+}
+
+// PlaceLoad is one partition of it.
+type PlaceLoad struct {
+	Partition int
+	Last      uint64 // seq of the newest row
+	Watermark uint64
+	Bytes     int64
+}
+
+// Refusing is what the caps say of a table now.
+type Refusing struct {
+	Full  *BacklogFull // nil: its writes are taken
+	Since time.Time    // when that began
+}
+
+// pressure holds the caps: it knows how much waits in each table, and refuses
+// writes in this process before the script, or Redis itself, has to. It is told
+// by measurements every other second; in between it counts what this process
+// appends, and hears what is settled. So it may be wrong by what other processes
+// append between two measurements; the script's own cap is never wrong. Safe for
+// concurrent use.
+type pressure struct {
+	caps Caps
+
+	mu       sync.Mutex // guards the rest; never held while talking to Redis
+	tables   map[string]*tableLoad
+	rows     int64 // of all tables
+	bytes    int64
+	drain    float64
+	all      [2]gate // total rows, total bytes
+	memory   gate
+	used     int64     // bytes of Redis that cannot be evicted
+	most     int64     // and how many there may be; 0 when it is not known
+	allSince time.Time // when all tables began to be refused
+	measured time.Time
+}
+
+// tableLoad is the backlog of a table as far as it is known.
+type tableLoad struct {
+	places map[int]*PlaceLoad
+	rows   int64
+	bytes  int64
+	drain  float64
+	oldest time.Duration
+	gates  [3]gate // rows, bytes, lag
+	since  time.Time
+}
+
+// trusted is how long a measurement counts: when nobody measures, nothing is
+// refused but by the script.
+const trusted = 20 * time.Second
+
+func (p *pressure) init(caps Caps) {
+	p.caps = caps
+	p.tables = make(map[string]*tableLoad)
+	p.all = [2]gate{{cap: CapTotalRows}, {cap: CapTotalBytes}}
+	p.memory = gate{cap: CapMemory}
+}
+
+func (p *pressure) table(name string) *tableLoad {
+	t := p.tables[name]
+	if t == nil {
+		t = &tableLoad{places: make(map[int]*PlaceLoad), gates: [3]gate{{cap: CapRows}, {cap: CapBytes}, {cap: CapLag}}}
+		p.tables[name] = t
+	}
+	return t
+}
+
+// Measured tells the caps how all backlogs and the memory of Redis stand.
+func (b *Buffer) Measured(loads map[string]Load, memory Memory) {
+	b.pressure.measure(loads, memory, time.Now())
+}
+
+func (p *pressure) measure(loads map[string]Load, memory Memory, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.measured, p.rows, p.bytes, p.drain = now, 0, 0, 0
+	for name := range p.tables {
+		if _, still := loads[name]; !still {
+			delete(p.tables, name)
+		}
+	}
+	for name, l := range loads {
+		t := p.table(name)
+		t.rows, t.bytes, t.drain, t.oldest = 0, 0, l.Drain, l.Oldest
+		clear(t.places)
+		for _, at := range l.Places {
+			t.places[at.Partition] = &at
+			t.rows += at.rows()
+			t.bytes += at.Bytes
+		}
+		p.rows += t.rows
+		p.bytes += t.bytes
+		p.drain += t.drain
+		t.lookAtLag(p.caps.Lag)
+		p.look(t, now)
+	}
+	p.used, p.most = memory.Pinned, memory.Max
+	p.look(nil, now)
+}
+
+func (l *PlaceLoad) rows() int64 { return max(int64(l.Last)-int64(l.Watermark), 0) } //nolint:gosec // below 2^53
+
+// lookAtLag: the newest row waits for as long as the backlog takes to drain.
+// While it stands still nobody can tell how long that is; then the oldest row's
+// wait counts, and a gate that is shut stays so: nothing has become better.
+func (t *tableLoad) lookAtLag(limit time.Duration) {
+	g := &t.gates[2]
+	standing := t.drain <= 0 && t.rows > 0
+	if g.shut && standing && limit > 0 {
+		return
+	}
+	lag := t.oldest
+	if t.drain > 0 && t.oldest >= steady {
+		lag = max(lag, time.Duration(float64(t.rows)/t.drain*float64(time.Second)))
+	}
+	g.look(lag.Seconds(), limit.Seconds())
+}
+
+// steady is how old a backlog must be before its rate says how long it will
+// take: what just came in is not being written yet.
+const steady = 4 * time.Second
+
+// look moves the gates of a table, and those of all.
+func (p *pressure) look(t *tableLoad, now time.Time) {
+	if t != nil {
+		t.gates[0].look(float64(t.rows), float64(p.caps.Rows))
+		t.gates[1].look(float64(t.bytes), float64(p.caps.Bytes))
+		since(&t.since, shut(t.gates[:]) != nil, now)
+	}
+	p.all[0].look(float64(p.rows), float64(p.caps.TotalRows))
+	p.all[1].look(float64(p.bytes), float64(p.caps.TotalBytes))
+	p.memory.lookAt(float64(p.used), MemoryLimit*float64(p.most), MemoryResume*float64(p.most))
+	since(&p.allSince, p.memory.shut || shut(p.all[:]) != nil, now)
+}
+
+func since(at *time.Time, is bool, now time.Time) {
+	if !is {
+		*at = time.Time{}
+	} else if at.IsZero() {
+		*at = now
+	}
+}
+
+func shut(gates []gate) *gate {
+	for i := range gates {
+		if gates[i].shut {
+			return &gates[i]
+		}
+	}
+	return nil
+}
+
+// appended notes rows that were accepted, up to seq last.
+func (p *pressure) appended(at Place, last uint64, bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.tables[at.Table]
+	if t == nil || t.places[at.Partition] == nil {
+		return // not measured yet: where its watermark is nobody knows
+	}
+	l := t.places[at.Partition]
+	before := l.rows()
+	l.Last = max(l.Last, last)
+	l.Bytes += int64(bytes)
+	p.used += int64(bytes) + RowBytes*(l.rows()-before)
+	p.moved(t, l.rows()-before, int64(bytes))
+}
+
+// settled notes that everything up to seq is committed.
+func (p *pressure) settled(at Place, seq uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.tables[at.Table]
+	if t == nil || t.places[at.Partition] == nil {
+		return
+	}
+	l := t.places[at.Partition]
+	rows, bytes := l.rows(), l.Bytes
+	l.Watermark = max(l.Watermark, seq)
+	if rows > 0 {
+		l.Bytes = int64(float64(bytes) * float64(l.rows()) / float64(rows))
+	}
+	p.moved(t, l.rows()-rows, l.Bytes-bytes)
+}
+
+func (p *pressure) moved(t *tableLoad, rows, bytes int64) {
+	t.rows += rows
+	t.bytes += bytes
+	p.rows += rows
+	p.bytes += bytes
+	p.look(t, time.Now())
+}
+
+// admit decides about chunks that are to be appended together: those of a table
+// are taken or refused as one, because a request may be all or nothing. It gives
+// those that go on. One with marks goes on though it is refused: the request may
+// have been done before, and then the script knows its answer.
+func (p *pressure) admit(chunks []*Chunk) []*Chunk {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.measured) > trusted {
+		return chunks
+	}
+	type sum struct{ rows, bytes int64 }
+	sums := make(map[string]sum, 1)
+	for _, c := range chunks {
+		s := sums[c.Target.Table]
+		sums[c.Target.Table] = sum{s.rows + int64(c.Len()), s.bytes + int64(len(c.data))}
+	}
+	refused := 0
+	for name, s := range sums {
+		full := p.full(name, s.rows, s.bytes)
+		if full == nil {
+			continue
+		}
+		for _, c := range chunks {
+			if c.Target.Table == name {
+				c.full = full
+				refused++
+			}
+		}
+	}
+	if refused == 0 {
+		return chunks
+	}
+	onward := make([]*Chunk, 0, len(chunks)-refused)
+	for _, c := range chunks {
+		if c.full == nil || len(c.marks) > 0 {
+			onward = append(onward, c)
+		}
+	}
+	return onward
+}
+
+// full says why a table takes no rows; nil when it does. One request that does
+// not fit is refused alone: others may.
+func (p *pressure) full(name string, rows, bytes int64) *BacklogFull {
+	t := p.tables[name]
+	if t == nil {
+		t = &tableLoad{}
+	}
+	switch g := shut(t.gates[:]); {
+	case p.memory.shut:
+		return p.refusal(&p.memory, Place{Partition: -1}, p.rows, p.used, p.drain)
+	case shut(p.all[:]) != nil:
+		return p.refusal(shut(p.all[:]), Place{Partition: -1}, p.rows, p.bytes, p.drain)
+	case g != nil:
+		return p.refusal(g, Place{name, -1}, t.rows, t.bytes, t.drain)
+	}
+	for _, c := range []struct {
+		name              Cap
+		there, add, limit int64
+	}{
+		{CapRows, t.rows, rows, p.caps.Rows}, {CapBytes, t.bytes, bytes, p.caps.Bytes},
+		{CapTotalRows, p.rows, rows, p.caps.TotalRows}, {CapTotalBytes, p.bytes, bytes, p.caps.TotalBytes},
+	} {
+		if c.limit > 0 && c.there+c.add > c.limit {
+			g := gate{cap: c.name, value: float64(c.there + c.add), limit: float64(c.limit)}
+			if c.name == CapTotalRows || c.name == CapTotalBytes {
+				return p.refusal(&g, Place{Partition: -1}, p.rows, p.bytes, p.drain)
+			}
+			return p.refusal(&g, Place{name, -1}, t.rows, t.bytes, t.drain)
+		}
+	}
+	return nil
+}
+
+// refusal tells what is known of a gate that is shut. It is worth to try again
+// when the backlog has come down to where the gate opens.
+func (p *pressure) refusal(g *gate, at Place, rows, bytes int64, drain float64) *BacklogFull {
+	f := &BacklogFull{Cap: g.cap, Place: at, Rows: rows, Bytes: bytes, Limit: int64(g.limit), Drain: drain}
+	if g.cap == CapLag {
+		f.Limit, f.Lag = int64(g.limit*1000), time.Duration(g.value*float64(time.Second))
+	}
+	resume := BacklogResume
+	if g.cap == CapMemory {
+		resume = MemoryResume / MemoryLimit
+	}
+	if drain > 0 && g.value > 0 {
+		over := (g.value - resume*g.limit) / g.value * float64(rows) // in rows, whatever the cap counts
+		f.Retry = time.Duration(max(over, 0) / drain * float64(time.Second))
+	}
+	return f
+}
+
+// partitionFull completes what the script said of one partition.
+func (p *pressure) partitionFull(at Place, rows, bytes int64, t *Target) *BacklogFull {
+	f := &BacklogFull{Cap: CapPartition, Place: at, Rows: rows, Bytes: bytes, Limit: t.MaxRows}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l := p.tables[at.Table]; l != nil && l.drain > 0 {
+		f.Drain = l.drain
+		f.Retry = time.Duration((1 - BacklogResume) * float64(rows) / (l.drain / float64(t.Partitions)) * float64(time.Second))
+	}
+	return f
+}
+
+// Refusing says whether writes to a table are refused now, and why.
+func (b *Buffer) Refusing(name string) Refusing {
+	p := &b.pressure
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.measured) > trusted {
+		return Refusing{}
+	}
+	full := p.full(name, 0, 0)
+	switch t := p.tables[name]; {
+	case full == nil:
+		return Refusing{}
+	case full.Place.Table == "" || t == nil:
+		return Refusing{full, p.allSince}
+	default:
+		return Refusing{full, t.since}
+	}
+}
+
+// Caps that are in force.
+func (b *Buffer) Caps() Caps { return b.pressure.caps }
+
+// admit gives the chunks that are to be sent. The others have their result.
+func (b *Buffer) admit(chunks []*Chunk) []*Chunk {
+	onward := b.pressure.admit(chunks)
+	if len(onward) == len(chunks) {
+		return onward
+	}
+	for _, c := range chunks {
+		if c.full != nil && len(c.marks) == 0 {
+			b.counters.refuse(c.full.Cap, c.Len())
+			c.result.Err = c.full
+		}
+	}
+	return onward
+}
+
+// refused ends a call that the script refused: the partition is full, or it was
+// refused before, and only had to be asked whether it was done already.
+func (b *Buffer) refused(k *call, rows, bytes int64) {
+	if k.unknown { // an earlier copy of the call may lie in a socket yet, and come when there is room
+		for _, c := range k.chunks {
+			b.counters.Unknown.Add(int64(c.Len()))
+		}
+		k.finish(ErrOutcomeUnknown)
+		return
+	}
+	full := k.chunks[0].full
+	if full == nil {
+		full = b.pressure.partitionFull(k.place, rows, bytes, k.chunks[0].Target)
+	}
+	for _, c := range k.chunks {
+		b.counters.refuse(full.Cap, c.Len())
+	}
+	k.finish(full)
+}
