@@ -20,6 +20,9 @@ func (b *Buffer) Append(_ context.Context, chunks ...*Chunk) error {
 		return nil
 	}
 	if b.memory.full.Load() {
+		for _, c := range chunks {
+			b.counters.refuse(CapHeld, c.Len())
+		}
 		return b.memory.refusal(chunks[0])
 	}
 	var wait sync.WaitGroup

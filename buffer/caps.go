@@ -42,7 +42,7 @@ const (
 )
 
 // EveryCap lists the caps.
-var EveryCap = []Cap{CapRows, CapBytes, CapLag, CapTotalRows, CapTotalBytes, CapMemory, CapPartition, CapHeld}
+var EveryCap = [...]Cap{CapRows, CapBytes, CapLag, CapTotalRows, CapTotalBytes, CapMemory, CapPartition, CapHeld}
 
 // Caps bound what may wait for Postgres. Zero means no cap.
 type Caps struct {

@@ -24,13 +24,13 @@ type Counters struct {
 	Late          atomic.Int64 // rows held that Redis had lost and that nobody waited for
 	FillLost      atomic.Int64 // fills refused because a write had taken the lease
 
-	refused [7]atomic.Int64 // rows, by their place in EveryCap
+	refused [len(EveryCap)]atomic.Int64 // rows, by their place in EveryCap
 }
 
 // Refused is how many rows were refused because of a cap.
-func (c *Counters) Refused(by Cap) int64 { return c.refused[slices.Index(EveryCap, by)].Load() }
+func (c *Counters) Refused(by Cap) int64 { return c.refused[slices.Index(EveryCap[:], by)].Load() }
 
-func (c *Counters) refuse(by Cap, rows int) { c.refused[slices.Index(EveryCap, by)].Add(int64(rows)) }
+func (c *Counters) refuse(by Cap, rows int) { c.refused[slices.Index(EveryCap[:], by)].Add(int64(rows)) }
 
 // Counters gives the live counters.
 func (b *Buffer) Counters() *Counters { return &b.counters }

@@ -120,7 +120,7 @@ var lossGuards = []lossGuard{
 	},
 	{
 		guard: guard{
-			name: "what Postgres has is not put back", file: "buffer/memory.go",
+			name: "what Postgres has is not put back", file: "buffer/held.go",
 			line: `if u.last.After(kept) && u.last.Epoch < epoch {`, instead: `if u.last.Epoch < epoch {`,
 			in: "./buffer", tests: "TestCommittedRowsDoNotComeBack",
 		},
