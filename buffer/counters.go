@@ -30,7 +30,9 @@ type Counters struct {
 // Refused is how many rows were refused because of a cap.
 func (c *Counters) Refused(by Cap) int64 { return c.refused[slices.Index(EveryCap[:], by)].Load() }
 
-func (c *Counters) refuse(by Cap, rows int) { c.refused[slices.Index(EveryCap[:], by)].Add(int64(rows)) }
+func (c *Counters) refuse(by Cap, rows int) {
+	c.refused[slices.Index(EveryCap[:], by)].Add(int64(rows))
+}
 
 // Counters gives the live counters.
 func (b *Buffer) Counters() *Counters { return &b.counters }

@@ -2,8 +2,10 @@ package up
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -12,7 +14,7 @@ import (
 type Redis struct{ *server }
 
 // StartRedis starts a Redis that has every write on disk before it answers
-// (appendonly yes, appendfsync always), never evicts, and listens on a free
+// (appendonly yes, appendfsync always), evicts nothing but cached rows, and listens on a free
 // loopback port. The context bounds the start alone.
 func StartRedis(ctx context.Context, o RedisOptions) (*Redis, error) {
 	program, err := findRedis()
@@ -60,9 +62,25 @@ func (e *redisEngine) command(port int) (string, []string) {
 		"--auto-aof-rewrite-min-size", "512mb", // at 64 MB, the default, a busy log is rewritten every other second
 		"--aof-load-truncated", "yes", // a tail cut by a crash was never acknowledged
 		"--save", "",
-		"--maxmemory-policy", "noeviction",
+		"--maxmemory", halfOfMemory(),
+		"--maxmemory-policy", "volatile-lru", // cached rows go; what is not committed has no TTL
 		"--tcp-keepalive", "60",
 	}
+}
+
+// halfOfMemory of this machine, as Redis reads it.
+func halfOfMemory() string {
+	text, err := os.ReadFile("/proc/meminfo")
+	_, total, found := strings.Cut(string(text), "MemTotal:")
+	fields := strings.Fields(total)
+	if err != nil || !found || len(fields) == 0 {
+		return "1gb"
+	}
+	kb, err := strconv.ParseInt(fields[0], 10, 64)
+	if err != nil {
+		return "1gb"
+	}
+	return strconv.FormatInt(kb/2, 10) + "kb"
 }
 
 // ready asks the server who it is: another one may have taken the port.
