@@ -16,27 +16,61 @@ const (
 
 // reasons by SQLSTATE. {column} and {constraint} stand for what refused the row.
 var reasons = map[string]reason{
-	"23505": {"A row with the same value of {constraint} is there already.", "Look at that row. Discard this one if it is the same write; else replay it with another key, or remove that row and replay."},
-	"23503": {"It refers to a row that is not there, or others refer to the row that it removes ({constraint}).", "Add the row that it refers to (or remove those that refer to it), and replay it."},
+	"23505": {
+		"A row with the same value of {constraint} is there already.",
+		"Look at that row. Discard this one if it is the same write; else replay it with another key, or remove that row and replay.",
+	},
+	"23503": {
+		"It refers to a row that is not there, or others refer to the row that it removes ({constraint}).",
+		"Add the row that it refers to (or remove those that refer to it), and replay it.",
+	},
 	"23502": {"{column} must not be null, and this row has no value there.", "Replay it with a value for that column."},
 	"23514": {"The row breaks the rule {constraint}.", mendRule},
-	"23P01": {"The row excludes, or is excluded by, one that is there ({constraint}).", "Look at the rows that it meets. Replay it corrected, or when they are gone."},
+	"23P01": {
+		"The row excludes, or is excluded by, one that is there ({constraint}).",
+		"Look at the rows that it meets. Replay it corrected, or when they are gone.",
+	},
 	"23000": {"The row breaks a rule of the database ({constraint}).", mendRule},
-	"22001": {"A text is longer than {column} takes.", "Replay it with a shorter text, or make the column longer and replay the row as it is."},
-	"22003": {"A number is beyond what {column} holds.", "Replay it with a smaller number, or widen the column and replay the row as it is. Of an increment it is the sum that is too large."},
-	"22P02": {"A value is not one of the type of {column}.", "The type was changed after the row was accepted, or something in the database casts the value. " + mendOrCorrect},
+	"22001": {
+		"A text is longer than {column} takes.",
+		"Replay it with a shorter text, or make the column longer and replay the row as it is.",
+	},
+	"22003": {
+		"A number is beyond what {column} holds.",
+		"Replay it with a smaller number, or widen the column and replay the row as it is. Of an increment it is the sum that is too large.",
+	},
+	"22P02": {
+		"A value is not one of the type of {column}.",
+		"The type was changed after the row was accepted, or something in the database casts the value. " + mendOrCorrect,
+	},
 	"22007": {"A value is not a date or time.", mendOrCorrect},
 	"22008": {"A date or time is beyond the range of its type.", mendOrCorrect},
-	"22012": {"Something in the database divided by zero for this row: a generated column, a rule or a trigger.", mendOrCorrect},
+	"22012": {
+		"Something in the database divided by zero for this row: a generated column, a rule or a trigger.",
+		mendOrCorrect,
+	},
 	"22021": {"A text holds bytes that the database's encoding does not have.", mendOrCorrect},
 	"22023": {"Something in the database was given a value that it does not take.", mendOrCorrect},
 	"22P05": {"A text holds a character that the database's encoding does not have.", mendOrCorrect},
-	"42804": {"The type of {column} was changed while the row waited, and its value cannot be taken over.", "Replay it with a value of the new type."},
+	"42804": {
+		"The type of {column} was changed while the row waited, and its value cannot be taken over.",
+		"Replay it with a value of the new type.",
+	},
 	"21000": {"Something in the database expected one row and found several.", mendOrCorrect},
 	"44000": {"The row is outside of the view that it is written through.", mendOrCorrect},
-	"P0001": {"A trigger or a function of the database refused the row.", "Its own words are in message. " + mendOrCorrect},
-	"HP001": {"Somebody else changed the row in Postgres while this change waited, and on_external_change is database-wins.", "Look at the row. Replay the change if it shall count, else discard it."},
-	"HP002": {"The change was computed on a row that Postgres refused, so it waits for that one.", "Replay or discard the dead letter that it is parked behind. When that one is replayed, this one follows it; when it is discarded, this one can be replayed by itself."},
+	"P0001": {
+		"A trigger or a function of the database refused the row.",
+		"Its own words are in message. " + mendOrCorrect,
+	},
+	"HP001": {
+		"Somebody else changed the row in Postgres while this change waited, and on_external_change is database-wins.",
+		"Look at the row. Replay the change if it shall count, else discard it.",
+	},
+	"HP002": {
+		"The change was computed on a row that Postgres refused, so it waits for that one.",
+		"Replay or discard the dead letter that it is parked behind. " +
+			"When that one is replayed, this one follows it; when it is discarded, this one can be replayed by itself.",
+	},
 }
 
 // classReasons are for what reasons does not have, by the class of the SQLSTATE.

@@ -297,6 +297,9 @@ func TestParkedIsSuperseded(t *testing.T) {
 	a := s.do(http.MethodDelete, letterPath(all[1].ID, ""), "", "Content-Type", "-")
 	require.JSONEq(t, `{"discarded":1,"parked":1}`, string(a.body))
 	require.Equal(t, 404, s.do(http.MethodDelete, letterPath(all[1].ID, ""), "", "Content-Type", "-").status)
+	r := s.receipt(all[1].Receipt, "")
+	require.Equal(t, "dead-lettered", r.State)
+	require.Contains(t, r.Reason, "(discarded by an operator)")
 	a = s.replay(all[0].ID, "") // by itself now; its row was never there
 	require.Equal(t, 404, a.status, string(a.body))
 	require.Contains(t, string(a.body), "row_not_found")

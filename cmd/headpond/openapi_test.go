@@ -16,7 +16,8 @@ func TestOpenAPIExamples(t *testing.T) {
 	require.NoError(t, yaml.Unmarshal([]byte(r.get("/openapi.yaml")), &document))
 	require.NotEmpty(t, document.Paths)
 	// Dead letters 1 to 3, which examples are about.
-	r.run(t, example{commands: `curl -s http://127.0.0.1:8080/v1/orders -H 'Content-Type: application/json' -H 'Prefer: wait=50' -d '[{"id":901,"customer":"x","total":-1},{"id":902,"customer":"y","total":-1},{"id":903,"customer":"z","total":-1}]'`})
+	r.run(t, example{commands: `curl -s http://127.0.0.1:8080/v1/orders -H "Content-Type: application/json" -H "Prefer: wait=50" \
+		-d '[{"id":901,"customer":"x","total":-1},{"id":902,"customer":"y","total":-1},{"id":903,"customer":"z","total":-1}]'`})
 	for _, path := range document.Paths {
 		methods, _ := path.Value.(map[string]any)
 		for _, method := range []string{"post", "put", "get", "head", "patch", "delete"} { // what is read was written before

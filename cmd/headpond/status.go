@@ -42,6 +42,7 @@ type statusView struct {
 	Level   string                   `json:"durability"`
 	Oldest  int64                    `json:"oldest_unflushed_ms"`
 	Ledger  ledgerView               `json:"ledger"`
+	Letters int64                    `json:"dead_letters"`
 	Tables  map[string]tableView     `json:"tables"`
 	Workers []struct{ State string } `json:"flush_workers"`
 	Warn    []string                 `json:"warnings"`
@@ -134,6 +135,9 @@ func printStatus(w io.Writer, v *statusView) error {
 	l := v.Ledger
 	_, _ = fmt.Fprintf(w, "accepted %d = committed %d + pending %d + dead-lettered %d + coalesced %d + lost %d\n",
 		l.Accepted, l.Committed, l.Pending, l.Dead, l.Coalesced, l.Lost)
+	if v.Letters > 0 {
+		_, _ = fmt.Fprintf(w, "dead letters now: %d; headpond dead-letters ls\n", v.Letters)
+	}
 	_, _ = fmt.Fprintf(w, "durability of an answer: %s; flush workers: %d\n\n", v.Level, len(v.Workers))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	_, _ = fmt.Fprintln(t, "table\tbacklog\toldest\tlag p50\tlag p99\tin/s\tout/s\tcommitted\tdead\thits\tread\t")

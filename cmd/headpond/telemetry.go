@@ -193,6 +193,9 @@ func (o *observer) flusher(a *app) {
 		stats := a.flusher.Stats()
 		r.ObserveFloat64(breaker, map[string]float64{buffer.BreakerHalfOpen: 1, buffer.BreakerOpen: 2}[stats.Breaker.State])
 		for name, s := range stats.Tables {
+			if s.Retries["unreachable"] == 0 { // the metric is there before anything fails
+				r.ObserveFloat64(retries, 0, metric.WithAttributes(attribute.String("table", name), attribute.String("class", "unreachable")))
+			}
 			for class, n := range s.Retries {
 				r.ObserveFloat64(retries, float64(n), metric.WithAttributes(attribute.String("table", name), attribute.String("class", class)))
 			}

@@ -139,6 +139,9 @@ func bury(ctx context.Context, tx pgx.Tx, dead []deadLetter) error {
 func (s *Store) DeadBetween(ctx context.Context, p buffer.Place, after, upto uint64) ([]buffer.DeadRow, error) {
 	rows, err := s.pool.Query(ctx, `
 		select key, epoch, seq from headpond.dead_letters
+		where table_name = $1 and partition = $2 and seq > $3 and seq <= $4
+		union all
+		select key, epoch, seq from headpond.discarded
 		where table_name = $1 and partition = $2 and seq > $3 and seq <= $4 order by seq`,
 		p.Table, p.Partition, int64(after), int64(upto)) //nolint:gosec // below 2^53
 	if err != nil {

@@ -61,6 +61,11 @@ func (b *batch) visit(ctx context.Context, tx pgx.Tx, haunted map[int]bool) erro
 		select d.partition, d.epoch, d.seq, coalesce(d.parked_epoch, d.epoch), coalesce(d.parked_seq, d.seq)
 		from headpond.dead_letters d
 		join unnest($2::int[], $3::bigint[], $4::bigint[]) as x (p, e, s) on d.partition = x.p and d.epoch = x.e and d.seq = x.s
+		where d.table_name = $1 and d.sqlstate <> $5
+		union all
+		select d.partition, d.epoch, d.seq, d.epoch, d.seq
+		from headpond.discarded d
+		join unnest($2::int[], $3::bigint[], $4::bigint[]) as x (p, e, s) on d.partition = x.p and d.epoch = x.e and d.seq = x.s
 		where d.table_name = $1 and d.sqlstate <> $5`, b.table.Name, parts, epochs, seqs, yieldedState)
 	if err != nil {
 		return fmt.Errorf("look for dead letters: %w", err)

@@ -45,6 +45,24 @@ func TestParkedAcrossBatches(t *testing.T) {
 	require.EqualValues(t, 8, p.Dead)
 }
 
+// A change on its way whose base was discarded is not applied: its row never was.
+func TestParkedBehindWhatWasDiscarded(t *testing.T) {
+	t.Parallel()
+	b := setupFlush(t, parkDDL, 1)
+	_, err := b.apply("id,v", "i 2|100")
+	require.NoError(t, err)
+	n, err := NewLetters(b.pool).DiscardAll(t.Context(), buffer.LetterFilter{Table: "t", Limit: 10})
+	require.NoError(t, err)
+	require.EqualValues(t, 1, n)
+	_, err = b.apply("id,v", "u 2|5|1;1-1", "n 2|6|1=1;")
+	require.NoError(t, err)
+	require.Equal(t, []string{"(1,90)"}, b.table())
+	require.Equal(t, []string{"2 HP002 1", "3 HP002 1"}, b.parks())
+	missed, err := b.DeadBetween(t.Context(), buffer.Place{Table: "t"}, 0, 1)
+	require.NoError(t, err)
+	require.Equal(t, []buffer.DeadRow{{Key: "2", ID: table.ID{Epoch: 1, Seq: 1}}}, missed)
+}
+
 // What lost against the database is no reason to park: later changes are applied
 // to what the database has.
 func TestNotParkedBehindTheDatabase(t *testing.T) {

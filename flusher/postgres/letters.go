@@ -212,12 +212,21 @@ func (s *Letters) NoteReplayed(ctx context.Context, numbers []int64) error {
 	return nil
 }
 
+// keepReceipts is what a discard does beside its DELETE, the relation gone: see
+// headpond.discarded.
+const keepReceipts = `
+	kept as (insert into headpond.discarded (table_name, partition, epoch, seq, key, sqlstate, message)
+		select table_name, partition, epoch, seq, coalesce(key, ''), sqlstate, left(message, 200) from gone
+		where table_name is not null and partition is not null and epoch is not null and seq is not null
+		on conflict do nothing),
+	old as (delete from headpond.discarded where at < now() - interval '7 days')`
+
 // Discard deletes one dead letter; parked is how many were parked behind it, and
 // can be replayed by themselves now. A replay that is still on its way finds it
 // gone and is left out.
 func (s *Letters) Discard(ctx context.Context, number int64) (there bool, parked int, err error) {
 	err = s.pool.QueryRow(ctx, `
-		with gone as (delete from headpond.dead_letters where id = $1 returning *)
+		with gone as (delete from headpond.dead_letters where id = $1 returning *),`+keepReceipts+`
 		select count(distinct g.id) > 0, count(f.id) from gone g left join headpond.dead_letters f
 			on f.table_name = g.table_name and f.partition = g.partition and f.parked_epoch = g.epoch and f.parked_seq = g.seq and f.id <> g.id`,
 		number).Scan(&there, &parked)
@@ -230,13 +239,14 @@ func (s *Letters) Discard(ctx context.Context, number int64) (there bool, parked
 // DiscardAll deletes the chosen dead letters, at most Limit, the oldest first.
 func (s *Letters) DiscardAll(ctx context.Context, f buffer.LetterFilter) (n int64, err error) {
 	args := append([]any{0, 0}, choose(&f)...)
-	tag, err := s.pool.Exec(ctx, `
-		with chosen as (select $1::int, $2::int, d.id from headpond.dead_letters d where `+chosen+` order by d.id limit $7 for update of d)
-		delete from headpond.dead_letters d using chosen where d.id = chosen.id`, append(args, f.Limit)...)
+	err = s.pool.QueryRow(ctx, `
+		with chosen as (select $1::int, $2::int, d.id from headpond.dead_letters d where `+chosen+` order by d.id limit $7 for update of d),
+			gone as (delete from headpond.dead_letters d using chosen where d.id = chosen.id returning d.*),`+keepReceipts+`
+		select count(*) from gone`, append(args, f.Limit)...).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("discard dead letters: %w", err)
 	}
-	return tag.RowsAffected(), nil
+	return n, nil
 }
 
 // Counts is how many dead letters each table has now.

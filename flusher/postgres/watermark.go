@@ -126,10 +126,14 @@ func (w *Watermarks) Progress(ctx context.Context) ([]buffer.Progress, error) {
 	})
 }
 
-// Dead lists the dead letters of a place after a seq, up to another.
+// Dead lists the dead letters of a place after a seq, up to another, and those that
+// were discarded lately.
 func (w *Watermarks) Dead(ctx context.Context, p buffer.Place, after, upto uint64) ([]buffer.DeadLetter, error) {
 	rows, err := w.pool.Query(ctx, `
 		select epoch, seq, sqlstate, message from headpond.dead_letters
+		where table_name = $1 and partition = $2 and seq > $3 and seq <= $4
+		union all
+		select epoch, seq, sqlstate, message || ' (discarded by an operator)' from headpond.discarded
 		where table_name = $1 and partition = $2 and seq > $3 and seq <= $4 order by seq`,
 		p.Table, p.Partition, int64(after), int64(upto)) //nolint:gosec // below 2^53
 	if err != nil {

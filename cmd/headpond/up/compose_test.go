@@ -60,7 +60,7 @@ func TestComposeRedisIsDurable(t *testing.T) {
 	require.Equal(t, "redis-server", command[0])
 	require.Equal(t, "yes", flag(t, command, "--appendonly"))
 	require.Equal(t, "always", flag(t, command, "--appendfsync"))
-	require.Equal(t, "noeviction", flag(t, command, "--maxmemory-policy"))
+	require.Equal(t, "volatile-lru", flag(t, command, "--maxmemory-policy"))
 }
 
 func TestComposeServicesAreHealthyAndKept(t *testing.T) {

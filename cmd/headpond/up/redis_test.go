@@ -28,7 +28,7 @@ func TestRedisIsDurableAndLocal(t *testing.T) {
 	c := client(t, uptest.SharedRedis(t))
 	for name, want := range map[string]string{
 		"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no",
-		"maxmemory-policy": "noeviction", "save": "", "bind": "127.0.0.1",
+		"maxmemory-policy": "volatile-lru", "save": "", "bind": "127.0.0.1",
 	} {
 		got, err := c.ConfigGet(t.Context(), name).Result()
 		require.NoError(t, err)
