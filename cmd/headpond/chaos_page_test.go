@@ -122,12 +122,15 @@ func (f *fault) line(runs []*faultRun) string {
 		sum.Recovery = max(sum.Recovery, r.Recovery)
 		sum.Problems = append(sum.Problems, r.Problems...)
 	}
-	promise := f.promise()
+	promise, how := f.promise(), f.how
+	if f == soakFault {
+		how = "for " + runs[0].Took.Round(time.Second).String() + ": " + how
+	}
 	if len(sum.Problems) > 0 {
 		promise = "**broken**: " + promise
 	}
 	return fmt.Sprintf("| %s | %s | %s | %s | %d | %d | %d | %d | %d | %d | %.1f s | %s |",
-		f.id, f.what, f.how, f.mode, len(runs), sum.Acked, sum.Lost, sum.Reported, sum.Twice, sum.Unknown, sum.Recovery.Seconds(), promise)
+		f.id, f.what, how, f.mode, len(runs), sum.Acked, sum.Lost, sum.Reported, sum.Twice, sum.Unknown, sum.Recovery.Seconds(), promise)
 }
 
 func firstLine(program string, args ...string) string {
