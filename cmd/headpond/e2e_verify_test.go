@@ -168,6 +168,8 @@ func TestVerifyNamesDamage(t *testing.T) {
 	require.Equal(t, 9*tables, sound.IndexRows)
 	require.GreaterOrEqual(t, sound.LogRows, 9*tables)
 
+	h.terminate() // it would mend some of what comes now
+	h.wait()
 	for name, d := range damages {
 		d.do(&damaged{t: t, rdb: rdb, name: name, database: s.postgres.URL()})
 	}
