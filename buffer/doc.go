@@ -14,17 +14,22 @@
 //
 //	hp:{orders.3}:log       stream   frames, id = epoch-seq of the last row   (the data)
 //	hp:{orders.3}:dirty:<g> hash     row key → epoch-seq of its newest write  (the index, generation g)
-//	hp:{orders.3}:meta      hash     epoch, seq, wm, bytes, wmbytes, gen, glo, gn, ge:<g>, p:<producer>
+//	hp:{orders.3}:meta      hash     epoch, seq, wm, bytes, wmbytes, gen, glo, gn, ge:<g>, p:<producer>, run, cache, closed
 //	hp:{orders.3}:commits   stream   what was committed when; id = watermark after it
 //	hp:{orders.3}:row:<key> string   a clean row with a TTL, or that there is none, or a lease to load it, or a writer's marker
 //	hp:{orders.3}:refresh:<key> string  somebody loads the clean row again
+//
+//	hp:{orders.3}:joined    hash     while an epoch is closed: who has given back what it holds, and the newest row it had acknowledged
+//	hp:{orders.3}:returned  hash     what was given back and is not put back yet
+//	hp:{orders.3}:moved     hash     what was put back, and where it is now
+//	hp:{orders.3}:torn      stream   a log that lacked frames
 //
 // and those of the table's lists, in another slot:
 //
 //	hp:{orders}:lists        string  their version, made by the first reader, deleted with each change
 //	hp:{orders}:list:<query> string  a list with its version and a TTL, or a lease to load it
 //
-//	hp:wake, hp:settled     channels "there is something to flush" / "this is committed"
+//	hp:wake, hp:settled, hp:opened  channels "there is something to flush" / "this is committed" / "look at the epoch"
 //
 // Invariants:
 //
@@ -39,7 +44,10 @@
 //     lease away. Test: TestFillAfterWriteIsRefused.
 //  6. Nothing under log, dirty, meta or commits carries a TTL.
 //     Test: TestNoTTLOnDirtyKeys.
-//  7. A list is served only under the version under which its load began, and a
+//  7. Rows that Redis has lost are put back in the order in which they were
+//     accepted, each once, before anybody reads or writes their partition.
+//     Tests: TestEmptiedRedisGetsEverythingBack, TestWaitsForEveryProcess.
+//  8. A list is served only under the version under which its load began, and a
 //     settlement ends that before anybody hears of it.
 //     Tests: TestListVersions, TestSettleDropsListsFirst.
 package buffer
