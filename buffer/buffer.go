@@ -70,7 +70,7 @@ func Open(url string) (redis.UniversalClient, error) {
 	}
 	o, err := redis.ParseURL(url)
 	if err != nil {
-		return nil, fmt.Errorf("read Redis URL: %w", err)
+		return nil, badURL(url, err)
 	}
 	o.MaxRetries = -1
 	o.ContextTimeoutEnabled = true
