@@ -2,10 +2,8 @@ package buffer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,10 +59,7 @@ func Open(address string) (redis.UniversalClient, error) {
 	}
 	o, err := redis.ParseURL(address)
 	if err != nil {
-		if u := new(url.Error); errors.As(err, &u) { // it would say the password
-			return nil, errors.New("read Redis URL: it cannot be parsed")
-		}
-		return nil, fmt.Errorf("read Redis URL: %w", err)
+		return nil, badURL(address, err)
 	}
 	o.MaxRetries = -1
 	o.ContextTimeoutEnabled = true

@@ -81,3 +81,13 @@ func unavailable(doing string, err error) error {
 	}
 	return fmt.Errorf("%s: %w: %s", doing, ErrUnavailable, err.Error())
 }
+
+// badURL says that a URL cannot be read. Errors of parsers quote it, and where a
+// password begins and ends in what cannot be parsed nobody knows: so of a URL
+// that may hold one nothing is told.
+func badURL(url string, err error) error {
+	if strings.ContainsAny(url, "@%") || strings.Contains(strings.ToLower(url), "pass") {
+		return errors.New("read Redis URL: it is not one such as redis://user:password@host:6379/0 with the options of go-redis; special characters of a password must be percent-encoded")
+	}
+	return fmt.Errorf("read Redis URL: %w", err)
+}

@@ -17,6 +17,7 @@ type Memory struct {
 	Max     int64 // bytes that Redis may use; that of the machine when it has no limit
 	Limited bool  // Redis has a limit (maxmemory)
 	Policy  string
+	fixed   int64 // of Used, what is no key: the program, buffers of clients
 }
 
 // Memory asks Redis how much memory it uses. places are all that have a log
@@ -57,7 +58,7 @@ func (b *Buffer) Memory(ctx context.Context, places []Place) (Memory, error) {
 		if err != nil {
 			return worst, err
 		}
-		worst.Pinned = min(pinned/int64(max(nodes, 1)), worst.Used)
+		worst.Pinned = min(worst.fixed+pinned/int64(max(nodes, 1)), worst.Used)
 	}
 	return worst, nil
 }
@@ -74,6 +75,7 @@ func readMemory(info string) Memory {
 	n := func(name string) int64 { x, _ := strconv.ParseInt(fields[name], 10, 64); return x }
 	m := Memory{
 		Used: max(n("used_memory")-n("mem_not_counted_for_evict"), 0), Max: n("maxmemory"), Policy: fields["maxmemory_policy"],
+		fixed: n("used_memory_startup") + n("mem_clients_normal") + n("used_memory_vm_total"),
 	}
 	m.Limited = m.Max > 0
 	if !m.Limited {

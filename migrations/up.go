@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 
@@ -54,7 +55,8 @@ func Up(ctx context.Context, databaseURL string) error {
 func with(ctx context.Context, databaseURL string, do func(*sql.DB, *goose.Provider) error) error {
 	cfg, err := pgx.ParseConfig(databaseURL)
 	if err != nil {
-		return fmt.Errorf("read the database URL: %w", err)
+		// The driver's error quotes the URL, and leaves the password out only as well as it can.
+		return errors.New("read the database URL: it is not one such as postgres://user:password@host:5432/database; special characters of a password must be percent-encoded")
 	}
 	cfg.RuntimeParams["application_name"] = "headpond migrate"
 	cfg.RuntimeParams["timezone"] = "UTC"

@@ -63,7 +63,7 @@ func isSession(name string) bool {
 func NewPool(ctx context.Context, url string, o PoolOptions) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, fmt.Errorf("read the database URL: %w", err) // pgx leaves the password out
+		return nil, badURL(url, err)
 	}
 	c := cfg.ConnConfig
 	maps.DeleteFunc(c.RuntimeParams, func(name, _ string) bool { return isSession(name) })
@@ -85,6 +85,16 @@ func NewPool(ctx context.Context, url string, o PoolOptions) (*pgxpool.Pool, err
 	cfg.PingTimeout = c.ConnectTimeout
 	cfg.AfterConnect = durable
 	return pgxpool.NewWithConfig(ctx, cfg)
+}
+
+// badURL says that a URL cannot be read. pgx leaves out what it takes for the
+// password, as well as it can: in what cannot be parsed nobody knows where that
+// begins and ends. So of a URL that may hold one nothing is told.
+func badURL(url string, err error) error {
+	if strings.ContainsAny(url, "@%") || strings.Contains(strings.ToLower(url), "pass") {
+		return errors.New("read the database URL: it is not one such as postgres://user:password@host:5432/database?sslmode=verify-full, nor a list such as host=… password=…; special characters of a password must be percent-encoded")
+	}
+	return fmt.Errorf("read the database URL: %w", err)
 }
 
 // keepAlive finds a server that vanished without a word in 25 seconds; the
