@@ -80,12 +80,10 @@ type Entry struct {
 // entriesStep is how many frames of 64 KiB are read at a time.
 const entriesStep = 16
 
-// Entries gives the entries of a log after an id ("" for all), in order.
-func (b *Buffer) Entries(ctx context.Context, p Place, after string, each func([]Entry) error) error {
-	from := "-"
-	if after != "" {
-		from = "(" + after
-	}
+// Entries gives the entries of a log after an id, in order, up to the newest that
+// there is in s: a log that grows has no end.
+func (b *Buffer) Entries(ctx context.Context, s *State, after table.ID, each func([]Entry) error) error {
+	p, from := s.Place, "("+after.String()
 	for {
 		began := time.Now()
 		got, err := b.rdb.XRangeN(ctx, p.log(), from, "+", entriesStep).Result()
@@ -102,6 +100,9 @@ func (b *Buffer) Entries(ctx context.Context, p Place, after string, each func([
 		}
 		if err := each(out); err != nil || len(got) < entriesStep {
 			return err
+		}
+		if f := out[len(out)-1].Frame; f != nil && !s.Last.After(f.Last) {
+			return nil
 		}
 		from = "(" + got[len(got)-1].ID
 		rest(ctx, began)

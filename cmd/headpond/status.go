@@ -129,16 +129,17 @@ func fetchStatus(ctx context.Context, api string) ([]byte, error) {
 
 func printStatus(w io.Writer, v *statusView) error {
 	_, _ = fmt.Fprintf(w, "%s: %s\n", strings.ToUpper(v.Verdict), v.Why)
-	for _, warning := range v.Warn {
-		_, _ = fmt.Fprintf(w, "warning: %s\n", warning)
-	}
 	l := v.Ledger
 	_, _ = fmt.Fprintf(w, "accepted %d = committed %d + pending %d + dead-lettered %d + coalesced %d + lost %d\n",
 		l.Accepted, l.Committed, l.Pending, l.Dead, l.Coalesced, l.Lost)
 	if v.Letters > 0 {
 		_, _ = fmt.Fprintf(w, "dead letters now: %d; headpond dead-letters ls\n", v.Letters)
 	}
-	_, _ = fmt.Fprintf(w, "durability of an answer: %s; flush workers: %d\n\n", v.Level, len(v.Workers))
+	_, _ = fmt.Fprintf(w, "durability of an answer: %s; flush workers: %d\n", v.Level, len(v.Workers))
+	for _, warning := range v.Warn {
+		_, _ = fmt.Fprintf(w, "warning: %s\n", warning)
+	}
+	_, _ = fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	_, _ = fmt.Fprintln(t, "table\tbacklog\toldest\tlag p50\tlag p99\tin/s\tout/s\tcommitted\tdead\thits\tread\t")
 	for _, name := range slices.Sorted(maps.Keys(v.Tables)) {

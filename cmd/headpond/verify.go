@@ -219,7 +219,7 @@ func (v *verifier) measure(ctx context.Context, places []buffer.Place) (err erro
 		case err != nil:
 			return err
 		case s.First.Seq > 0 && s.Last.Seq >= s.First.Seq:
-			v.total += int64(s.Last.Seq - s.First.Seq) //nolint:gosec // below 2^53
+			v.total += int64(s.Last.Seq-s.First.Seq) + max(int64(s.Last.Seq)-int64(s.Settled), 0) //nolint:gosec // below 2^53
 		}
 	}
 	return nil
@@ -228,7 +228,7 @@ func (v *verifier) measure(ctx context.Context, places []buffer.Place) (err erro
 // progress tells that n more of rows and keys were looked at.
 func (v *verifier) progress(n int64) {
 	v.done += n
-	v.bar.at(min(v.done, v.total), v.total, "rows of the log and keys")
+	v.bar.at(min(v.done, v.total), v.total, "rows of the logs and keys")
 }
 
 func (v *verifier) watermark(ctx context.Context, p buffer.Place) (table.ID, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
 
 	"github.com/headpond/headpond/buffer"
 	"github.com/headpond/headpond/buffer/table"
@@ -142,7 +143,7 @@ func (l *logWalk) run(ctx context.Context) error {
 		return err
 	}
 	l.first = true
-	err = l.v.b.Entries(ctx, l.place, "", func(entries []buffer.Entry) error {
+	err = l.v.b.Entries(ctx, l.state, table.ID{}, func(entries []buffer.Entry) error {
 		for i := range entries {
 			if err := l.entry(ctx, &entries[i]); err != nil {
 				return err
@@ -298,9 +299,16 @@ func (l *logWalk) inIndex(ctx context.Context, entries []buffer.Entry) error {
 	if err != nil {
 		return err
 	}
+	got = slices.DeleteFunc(got, func(x buffer.Indexed) bool { return x.ID.Seq >= newest[x.Key].Seq })
+	if len(got) == 0 {
+		return nil
+	}
+	if l.wm, err = l.v.watermark(ctx, l.place); err != nil {
+		return err
+	}
 	for _, x := range got {
 		id := newest[x.Key]
-		if x.ID.Seq >= id.Seq {
+		if id.Seq <= l.wm.Seq { // committed meanwhile
 			continue
 		}
 		has := "nothing"

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"hash/maphash"
+	"time"
 
 	"github.com/headpond/headpond/buffer"
 	"github.com/headpond/headpond/buffer/table"
@@ -101,7 +102,7 @@ func (v *verifier) waitingOnce(ctx context.Context, p buffer.Place, t *table.Tab
 			return nil, err
 		}
 		ops := make(map[string][]waitingOp)
-		err = v.b.Entries(ctx, p, wm.String(), func(entries []buffer.Entry) error {
+		err = v.b.Entries(ctx, s, wm, func(entries []buffer.Entry) error {
 			for i := range entries {
 				collect(t, &entries[i], wm, ops, func(key string) bool {
 					if only != nil {
@@ -174,6 +175,7 @@ func (v *verifier) compareWaiting(ctx context.Context, p buffer.Place, t *table.
 	var keys []string
 	var cells [][]table.Cell
 	compare := func() error {
+		began := time.Now()
 		// First what readers get, then Postgres: what readers do not get from the
 		// log must be committed by then.
 		found, errs := v.b.Answers(ctx, p, keys)
@@ -189,7 +191,9 @@ func (v *verifier) compareWaiting(ctx context.Context, p buffer.Place, t *table.
 				bad = append(bad, *d)
 			}
 		}
+		v.progress(int64(len(keys)))
 		keys, cells = keys[:0], cells[:0]
+		pause(ctx, time.Since(began)) // readers find Redis free half of the time
 		return nil
 	}
 	for key := range ops {
