@@ -23,7 +23,7 @@ func (o *observer) refused(c *buffer.Counters) {
 
 // pressure shows which tables are refused now, and the memory of Redis.
 func (o *observer) pressure(a *app) {
-	refusing := o.gauge("headpond_refusing", "1 while writes to a table are refused because a cap was reached.", "1")
+	refusing := o.gauge("headpond_refusing", "1 while writes to a table are refused because a cap was reached.", "{table}")
 	used := o.gauge("headpond_redis_memory_pinned_bytes", "Memory of Redis that no eviction can free.", "By")
 	most := o.gauge("headpond_redis_memory_max_bytes", "Memory that Redis may use.", "By")
 	_, err := o.meter.RegisterCallback(func(_ context.Context, r metric.Observer) error {
