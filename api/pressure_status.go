@@ -53,7 +53,9 @@ func (s *Server) pressed(st *status) {
 			Used: memory.Used, Pinned: memory.Pinned, Max: memory.Max, Policy: memory.Policy,
 			Limit: int64(buffer.MemoryLimit * most), Resume: int64(buffer.MemoryResume * most),
 		}
-		st.Warnings = append(st.Warnings, memoryWarning(memory)...)
+		if s.local == nil { // a Redis of `headpond up` lives as long as its user watches
+			st.Warnings = append(st.Warnings, memoryWarning(memory)...)
+		}
 	}
 	total := outage{rows: math.Inf(1), bytes: math.Inf(1), lag: math.Inf(1)}
 	total.cap(caps.TotalRows-st.Backlog.Rows, caps.TotalRows, caps.TotalBytes-int64(st.Backlog.Bytes), caps.TotalBytes) //nolint:gosec // below 2^53

@@ -69,7 +69,7 @@ var guards = []guard{
 		"./buffer", "TestCapsDoNotFlap|TestMemoryCap"},
 	{"a request that is refused may have been done before", "buffer/pressure.go", `if c.full == nil || len(c.marks) > 0 {`, `if c.full == nil {`,
 		"./api", "TestBacklogResumes"},
-	{"Redis is never full", "buffer/pressure.go", `case p.memory.shut:`, `case false:`,
+	{"Redis is never full", "buffer/refusal.go", `case p.memory.shut:`, `case false:`,
 		"./api", "TestRedisNearlyFull"},
 	{"what can be evicted does not count", "buffer/memory.go", `worst.Pinned = min(worst.fixed+pinned/int64(max(nodes, 1)), worst.Used)`, `_ = pinned`,
 		"./api", "TestRedisNearlyFull"},
