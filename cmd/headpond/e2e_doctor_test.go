@@ -3,6 +3,7 @@ package main_test
 import (
 	"encoding/json"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -55,6 +56,11 @@ func TestDoctorOfASoundStack(t *testing.T) {
 		require.Contains(t, got.out, says)
 	}
 	require.NotContains(t, got.out, "\x1b", "no colour where no terminal is")
+
+	await(t, "the program's own look at Postgres", func() bool {
+		return strings.Contains(string(h.get(t, "/readyz?verbose").body), `"name":"full_page_writes","severity":"ok"`)
+	})
+	require.Contains(t, string(h.get(t, "/admin/v1/status").body), "Redis has no limit of memory")
 
 	options, err := redis.ParseURL(h.redis)
 	require.NoError(t, err)
