@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/headpond/headpond/buffer/table"
 )
 
 // dialHook hears of new connections: each may lead to another run of Redis.
@@ -44,6 +46,7 @@ func (b *Buffer) lookAtOnce() {
 const (
 	lookEvery = time.Second
 	lookAll   = 10 // looks
+	tidyLooks = 60
 )
 
 // watchEpochs takes part in the recovery of every place, also when nobody reads
@@ -60,10 +63,40 @@ func (b *Buffer) watchEpochs(ctx context.Context) error {
 		case <-b.hurry:
 			all = true
 		}
-		if err := b.lookAtEpochs(ctx, all); err != nil && ctx.Err() == nil {
+		err := b.lookAtEpochs(ctx, all)
+		if err == nil && n%tidyLooks == tidyLooks-1 {
+			err = b.forgetDead(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
 			b.log.Debug("look at epochs", "error", err)
 		}
 	}
+}
+
+// forgetDead removes what dead processes noted, once all that they had
+// acknowledged is committed.
+func (b *Buffer) forgetDead(ctx context.Context) error {
+	if b.tally == nil || b.cfg.Peers == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Budget)
+	defer cancel()
+	alive, err := b.cfg.Peers.Alive(ctx)
+	if err != nil {
+		return err //nolint:wrapcheck // says what was done
+	}
+	states, err := b.states(ctx, b.known())
+	if err != nil {
+		return err
+	}
+	waits := make(map[Place]uint64)
+	for _, s := range states {
+		waits[s.place] = s.wm
+	}
+	return b.tally.forget(alive, func(p Place, id table.ID) bool {
+		wm, known := waits[p]
+		return known && id.Seq <= wm
+	})
 }
 
 func (b *Buffer) lookAtEpochs(ctx context.Context, all bool) error {

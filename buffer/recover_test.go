@@ -253,6 +253,17 @@ func TestLossIsCounted(t *testing.T) {
 		"seqs 5, 7, 9 and 11 were those of the dead process")
 	r := c.wms.log[c.place(0)][0]
 	require.EqualValues(t, 4, r.Lost)
+	files := func() []string {
+		all, err := filepath.Glob(filepath.Join(dir, "*"))
+		require.NoError(t, err)
+		return all
+	}
+	require.Len(t, files(), 3, "of a, b and c")
+	require.NoError(t, c.ForgetDead(ctx))
+	require.Len(t, files(), 3, "what a had acknowledged is not settled")
+	c.settle(0, table.ID{Epoch: 2, Seq: 12})
+	require.NoError(t, c.ForgetDead(ctx))
+	require.Len(t, files(), 2, "that of the dead process is of no use any more")
 	require.EqualValues(t, []uint64{4, 11}, []uint64{r.From, r.To})
 }
 

@@ -58,6 +58,12 @@ func (w *Watermarks) Record(ctx context.Context, r buffer.Recovery) error {
 		if tag.RowsAffected() == 0 {
 			return nil
 		}
+		_, err = tx.Exec(ctx, `
+			delete from headpond.epochs where table_name = $1 and partition = $2 and epoch < $3 and opened_at < now() - interval '30 days'`,
+			r.Place.Table, r.Place.Partition, int64(r.Epoch)) //nolint:gosec // below 2^53
+		if err != nil {
+			return fmt.Errorf("forget old epochs: %w", err)
+		}
 		return storeMoves(ctx, tx, r)
 	})
 }
