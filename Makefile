@@ -3,7 +3,7 @@
 
 SHELL    := /bin/sh
 ARGS     ?=
-TIMEOUT  ?= 9m
+TIMEOUT  ?= 15m
 FUZZTIME ?= 30s
 FAULTS   ?= all
 SOAK     ?= 30m
