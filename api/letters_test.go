@@ -432,7 +432,7 @@ func TestReplayCorrected(t *testing.T) {
 	s.flushed()
 	s.post("l", `{"id":7,"n":7}`) // another row took the key
 	a := s.replay(s.only("l").ID, `{"n":1}`)
-	require.Equal(t, 409, a.status, string(a.body))
+	require.Contains(t, []int{409, 202}, a.status, string(a.body)) // it waits in the log, or Postgres has it already
 	s.flushed()
 	d = s.only("l")
 	s.exec(`drop trigger grumble on l; alter table l rename column name to title`)

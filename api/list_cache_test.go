@@ -450,6 +450,7 @@ func TestListWithoutRedis(t *testing.T) {
 	bypassed()
 	resume()
 	require.Eventually(t, func() bool { return strings.Contains(s.get(s.path("t")).cacheStatus(), "; hit") }, 10*time.Second, 10*time.Millisecond)
+	require.NoError(t, s.rdb.ConfigSet(t.Context(), "maxmemory-policy", "noeviction").Err())
 	require.NoError(t, s.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())
 	require.Regexp(t, "; hit", s.get(s.path("t")).cacheStatus(), "what is there is read from a Redis that is full")
 	require.Equal(t, "headpond; fwd=bypass", s.get(s.path("t")+"?limit=2").cacheStatus())
