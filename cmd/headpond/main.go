@@ -56,7 +56,7 @@ func command() *cli.Command {
 		HideVersion:           false,
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // run does it
 		Commands: []*cli.Command{
-			upCommand(), serveCommand(), migrateCommand(), statusCommand(), warmCommand(), watchCommand(), benchCommand(), configCommand(), versionCommand(),
+			upCommand(), serveCommand(), migrateCommand(), statusCommand(), warmCommand(), watchCommand(), benchCommand(), drillCommand(), configCommand(), versionCommand(),
 		},
 	}
 }
