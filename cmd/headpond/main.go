@@ -57,7 +57,7 @@ func command() *cli.Command {
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // run does it
 		Commands: []*cli.Command{
 			upCommand(), serveCommand(), migrateCommand(), statusCommand(), doctorCommand(), verifyCommand(), warmCommand(), watchCommand(),
-			deadLettersCommand(), benchCommand(), configCommand(), versionCommand(),
+			deadLettersCommand(), benchCommand(), drillCommand(), configCommand(), versionCommand(),
 		},
 	}
 }

@@ -18,9 +18,11 @@ type ProcessOptions struct {
 	Program string
 	Args    []string
 	Env     []string
-	// Log takes what happens to the child; nil is slog.Default(). The child
-	// writes to our own standard error.
+	// Log takes what happens to the child; nil is slog.Default().
 	Log *slog.Logger
+	// Output takes what the child writes; nil is our own standard error. It
+	// must stay open until Stop has returned.
+	Output *os.File
 }
 
 // Process is a companion of this process: a program of ours, as our user, that
@@ -46,6 +48,9 @@ func (p *Process) start() error {
 	cmd := exec.Command(p.o.Program, p.o.Args...) //nolint:gosec,noctx // our own program; it outlives any context of a caller
 	cmd.Env = p.o.Env
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if p.o.Output != nil {
+		cmd.Stdout, cmd.Stderr = p.o.Output, p.o.Output
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	dieWithUs(cmd.SysProcAttr, syscall.SIGKILL)
 	kid, err := launch(cmd, "", 0)
@@ -64,6 +69,16 @@ func (p *Process) PID() int {
 		return kid.pid()
 	}
 	return 0
+}
+
+// Kill sends SIGKILL and waits for the end. Under Supervise the child comes back.
+func (p *Process) Kill() error {
+	kid := p.current()
+	if err := kid.signal(syscall.SIGKILL); err != nil {
+		return err
+	}
+	<-kid.done
+	return nil
 }
 
 func (p *Process) current() *child {

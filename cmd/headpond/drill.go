@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/urfave/cli/v3"
+)
+
+func drillCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "drill",
+		Usage: "kill everything under load, again and again, and prove that nothing was lost or applied twice",
+		Description: "Starts a private Redis and PostgreSQL, two API and two flusher processes, writes to them, and\n" +
+			"meanwhile kills each with SIGKILL (flushers at least ten times), stops them with SIGSTOP, and keeps\n" +
+			"PostgreSQL away until the backlog is full. Then it compares the tables with what the clients know.\n" +
+			"Exit code 0: nothing lost, nothing twice, the ledger closes; 1: not so, or too little was written for\n" +
+			"the run to mean anything. Then the history and all logs are kept.",
+		Flags: []cli.Flag{
+			&cli.IntFlag{Name: "rate", Usage: "offer `N` writes per second", Value: 2000},
+			&cli.DurationFlag{Name: "duration", Usage: "write for so long", Value: 2 * time.Minute},
+			&cli.Uint64Flag{Name: "seed", Usage: "draw writes and faults from `N`, to repeat a run"},
+			&cli.StringFlag{Name: "out", Usage: "keep history, report and logs in `DIR`, also when all went well"},
+			&cli.StringFlag{Name: "output", Usage: "text or json", Value: "text"},
+			&cli.StringFlag{Name: "picture", Usage: "draw lag and backlog over time as SVG into `FILE`"},
+		},
+		Action: runDrill,
+	}
+}
+
+// drill is one run of the command.
+type drill struct {
+	rate  int
+	lasts time.Duration
+	seed  uint64
+	dir   string
+	kept  bool // dir was given
+
+	live  *drillLive
+	stack *drillStack
+	load  *drillLoad
+	watch *drillWatch
+}
+
+func readDrill(c *cli.Command) (*drill, error) {
+	d := &drill{rate: c.Int("rate"), lasts: c.Duration("duration"), seed: c.Uint64("seed"), dir: c.String("out"), live: newDrillLive(os.Stderr)}
+	d.kept = d.dir != ""
+	if !c.IsSet("seed") {
+		d.seed = rand.Uint64N(1_000_000) //nolint:gosec // no secret
+	}
+	var errs []error
+	if d.rate < 100 || d.rate > 100_000 {
+		errs = append(errs, fmt.Errorf("--rate must be from 100 to 100000, not %d", d.rate))
+	}
+	if d.lasts < time.Second || d.lasts > 24*time.Hour {
+		errs = append(errs, fmt.Errorf("--duration must be from 1s to 24h, not %s", d.lasts))
+	}
+	if o := c.String("output"); o != "text" && o != "json" {
+		errs = append(errs, fmt.Errorf("--output must be text or json, not %q", o))
+	}
+	return d, errors.Join(errs...)
+}
+
+func runDrill(ctx context.Context, c *cli.Command) error {
+	d, err := readDrill(c)
+	if err != nil {
+		return usage(err)
+	}
+	if err := d.makeDir(); err != nil {
+		return err
+	}
+	report, err := d.run(ctx)
+	d.live.clear()
+	if err != nil {
+		d.remains(false)
+		if ctx.Err() != nil {
+			return cli.Exit("drill: stopped before the end", exitFailed)
+		}
+		return installHint(err)
+	}
+	if err := report.publish(c.Root().Writer, c.String("output"), c.String("picture")); err != nil {
+		return err
+	}
+	d.remains(report.Passed)
+	if !report.Passed {
+		return cli.Exit("", exitFailed)
+	}
+	return nil
+}
+
+// makeDir makes the directory for everything. The servers of root run as
+// another user, who must be able to enter it.
+func (d *drill) makeDir() (err error) {
+	if d.kept {
+		d.dir, err = filepath.Abs(d.dir)
+		return errors.Join(err, os.MkdirAll(d.dir, 0o755)) //nolint:gosec // see above
+	}
+	if d.dir, err = os.MkdirTemp("", "headpond-drill-"); err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	return os.Chmod(d.dir, 0o755) //nolint:gosec // see above
+}
+
+// remains says where the artefacts are, or removes them.
+func (d *drill) remains(passed bool) {
+	if passed && !d.kept {
+		_ = os.RemoveAll(d.dir)
+		return
+	}
+	fmt.Fprintf(os.Stderr, "History, logs and data are kept in %s\n", d.dir)
+	if !passed {
+		fmt.Fprintf(os.Stderr, "The same writes and faults again: headpond drill --seed %d --rate %d --duration %s\n", d.seed, d.rate, d.lasts)
+	}
+}
+
+// run the drill. The error is one of the drill itself: what Headpond did wrong
+// is in the report.
+func (d *drill) run(ctx context.Context) (_ *drillReport, err error) {
+	d.live.say(fmt.Sprintf("drill with seed %d: starting Redis, PostgreSQL, %d API and %d flusher processes", d.seed, drillProcesses, drillProcesses))
+	// A backlog of four seconds of all writes is full, in one of the tables,
+	// some seconds after Postgres has gone.
+	if d.stack, err = startDrillStack(ctx, d.dir, int64(4*d.rate)); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, d.stack.stop()) }()
+	if d.load, err = newDrillLoad(d.rate, d.seed, d.stack.addrs); err != nil {
+		return nil, err
+	}
+	d.watch = &drillWatch{load: d.load, database: d.stack.postgres.URL()}
+	r := d.newReport()
+	if err := d.exercise(ctx, r); err != nil {
+		return nil, errors.Join(err, d.save(r))
+	}
+	if err := d.judge(ctx, r); err != nil {
+		r.Verdict.problem("%v", err)
+	}
+	r.describe(ctx, d)
+	return r, d.save(r)
+}
+
+// exercise writes, and makes the faults happen.
+func (d *drill) exercise(ctx context.Context, r *drillReport) error {
+	watching, end := context.WithCancel(ctx)
+	defer end()
+	d.load.start(ctx)
+	go d.live.follow(watching, d.watch, d.lasts)
+	watched := make(chan struct{})
+	go func() { defer close(watched); d.watch.run(watching) }()
+	s := &striker{stack: d.stack, load: d.load, watch: d.watch, lasts: d.lasts, say: d.live.say}
+	events, err := s.run(ctx, planDrill(d.seed, d.lasts))
+	healed := d.load.now()
+	if err == nil {
+		quiet := seconds(quietShare * d.lasts.Seconds())
+		s.rest(ctx, max(d.lasts, healed+quiet))
+	}
+	r.Seconds = d.load.now().Seconds()
+	d.live.say("stopping the load")
+	d.load.stop()
+	if err == nil {
+		s.calm(ctx)
+	}
+	end()
+	<-watched
+	r.Events, r.Samples, r.CalmLag = events, d.watch.all(), d.watch.normal()
+	if err != nil || len(r.Samples) == 0 {
+		return err
+	}
+	recovered(r.Events, r.Samples, r.CalmLag, r.Seconds)
+	first := seconds(r.Events[0].At)
+	r.Traffic = d.load.history.traffic(first, healed)
+	return ctx.Err()
+}
+
+// judge resolves what is unknown, drains, and compares.
+func (d *drill) judge(ctx context.Context, r *drillReport) error {
+	r.Verdict = &drillVerdict{Problems: []string{}}
+	if err := d.stack.ready(ctx); err != nil {
+		return err
+	}
+	d.live.say(fmt.Sprintf("repeating %d requests of unknown outcome", len(d.load.open)))
+	if err := d.load.resolve(ctx); err != nil {
+		return err
+	}
+	end := &drillEnd{api: "http://" + d.stack.addrs[0], database: d.stack.postgres.URL(), client: d.load.client}
+	ledger, err := end.drain(ctx, func(pending int64) { d.live.say(fmt.Sprintf("draining: %d rows are pending", pending)) })
+	if err != nil {
+		return err
+	}
+	d.live.say("comparing PostgreSQL with the history")
+	found, err := end.find(ctx)
+	if err != nil {
+		return err
+	}
+	found.Ledger = ledger
+	r.Ledger, r.Verdict = ledger, d.load.history.check(found)
+	end.reads(ctx, found, r.Verdict)
+	return nil
+}
+
+// save keeps the history and the report beside the logs.
+func (d *drill) save(r *drillReport) error {
+	file, err := os.Create(filepath.Join(d.dir, "history.ndjson"))
+	if err != nil {
+		return fmt.Errorf("save history: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	text, err := r.json()
+	return errors.Join(d.load.history.save(file), err, os.WriteFile(filepath.Join(d.dir, "report.json"), text, 0o600))
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// drillReport is what a drill found out. Times are seconds.
+type drillReport struct {
+	Passed   bool         `json:"passed"`
+	Seed     uint64       `json:"seed"`
+	Rate     int          `json:"rate"`
+	Machine  benchMachine `json:"machine"`
+	Seconds  float64      `json:"seconds"` // of load
+	Requests int64        `json:"requests"`
+	Unsent   int64        `json:"unsent"` // writes that were offered while all clients waited
+
+	Counts  drillCounts    `json:"history"`
+	Verdict *drillVerdict  `json:"verdict"`
+	Ledger  ledgerView     `json:"ledger"`
+	Traffic drillTraffic   `json:"traffic"`
+	Lag     drillLagReport `json:"durability_lag_s"`
+	CalmLag float64        `json:"normal_lag_s"`
+
+	Events  []drillEvent  `json:"faults"`
+	Samples []drillSample `json:"samples"`
+}
+
+type drillLagReport struct {
+	Longest float64 `json:"longest"`
+	Median  float64 `json:"median"` // over time
+}
+
+func (d *drill) newReport() *drillReport {
+	return &drillReport{Seed: d.seed, Rate: d.rate, Verdict: &drillVerdict{Problems: []string{}}}
+}
+
+// describe fills in what is left, and judges.
+func (r *drillReport) describe(ctx context.Context, d *drill) {
+	r.Machine = benchMachine{
+		At: time.Now().UTC().Truncate(time.Second), Headpond: version(),
+		OS: runtime.GOOS + "/" + runtime.GOARCH, CPU: cpuModel(), Cores: runtime.NumCPU(), Go: runtime.Version(), FSync: "always",
+	}
+	if conn, err := pgx.Connect(ctx, d.stack.postgres.URL()); err == nil {
+		_ = conn.QueryRow(ctx, "show server_version").Scan(&r.Machine.Postgres) // left empty if it fails
+		_ = conn.Close(ctx)
+	}
+	r.Requests, r.Unsent, r.Counts = d.load.requests.Load(), d.load.unsent.Load(), d.load.history.counts()
+	var lags []float64
+	for _, s := range r.Samples {
+		lags = append(lags, s.Lag)
+		r.Lag.Longest = max(r.Lag.Longest, s.Lag)
+	}
+	r.Lag.Median, _ = median(lags)
+	least := max(20, int64(float64(r.Rate)*d.lasts.Seconds()*quietShare/20))
+	for _, what := range r.Traffic.missing(r.Counts, least) {
+		r.Verdict.problem("%s", what)
+	}
+	r.Passed = r.Verdict.passed()
+}
+
+func (r *drillReport) json() ([]byte, error) {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("write report: %w", err)
+	}
+	return append(text, '\n'), nil
+}
+
+// publish prints the report, and draws the picture if a file is given.
+func (r *drillReport) publish(w io.Writer, output, file string) error {
+	if file != "" {
+		if err := os.WriteFile(file, drawDrill(r), 0o644); err != nil { //nolint:gosec // for everybody
+			return fmt.Errorf("draw picture: %w", err)
+		}
+	}
+	if output == "json" {
+		text, err := r.json()
+		if err == nil {
+			_, err = w.Write(text)
+		}
+		return err
+	}
+	return r.print(w)
+}
+
+func (r *drillReport) print(w io.Writer) error {
+	word := "PASSED"
+	if !r.Passed {
+		word = "FAILED"
+	}
+	v, c := r.Verdict, r.Counts
+	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
+	p("headpond drill: %s (seed %d; %.0f s at %d writes/s offered; %d cores, PostgreSQL %s)\n", word, r.Seed, r.Seconds, r.Rate, r.Machine.Cores, r.Machine.Postgres)
+	p("acknowledged      %9d  in %d requests; %d more were offered while every client waited", c.Acknowledged, r.Requests, r.Unsent)
+	p("refused           %9d  certainly not applied, and not there", c.Refused)
+	p("unknown outcomes  %9d  %d resolved by a repeat with their Idempotency-Key, %d sent without one: %d are there once, %d are not",
+		c.Resolved+c.Unknown, c.Resolved, c.Unknown, v.Applied, v.NotApplied)
+	p("committed         %9d  of them", r.Ledger.Committed)
+	p("coalesced         %9d  into a later write of the same key", r.Ledger.Coalesced)
+	p("dead-lettered     %9d  the rows that were sent to be refused by PostgreSQL", r.Ledger.Dead)
+	p("LOST              %9d", v.Lost)
+	p("DUPLICATED        %9d\n", v.Duplicated+v.Phantoms)
+	p("ledger: %s\n", r.Ledger)
+	p("longest durability lag %.1f s, median over time %.2f s; normal is below %.2f s", r.Lag.Longest, r.Lag.Median, r.CalmLag)
+	p("acknowledged before, between and after the faults: %d, %d, %d\n", r.Traffic.Before, r.Traffic.Between, r.Traffic.After)
+	if err := r.printFaults(w); err != nil {
+		return err
+	}
+	for _, problem := range v.Problems {
+		p("PROBLEM: %s", problem)
+	}
+	return nil
+}
+
+// drillRecovery is how the faults of a kind went.
+type drillRecovery struct {
+	kind                         drillFaultKind
+	times, processes             int
+	healed, writes, lag, peakLag []float64
+}
+
+func (r *drillReport) recoveries() (out []drillRecovery) {
+	for _, k := range drillFaultKinds {
+		g := drillRecovery{kind: k.kind}
+		for _, e := range r.Events {
+			if e.Fault != k.kind {
+				continue
+			}
+			g.times++
+			g.processes += e.Processes
+			g.healed, g.writes = append(g.healed, e.Healed), append(g.writes, e.WritesBack)
+			g.lag, g.peakLag = append(g.lag, e.LagBack), append(g.peakLag, e.PeakLag)
+		}
+		if g.times > 0 {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+func (r *drillReport) printFaults(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(t, "fault\ttimes\tprocesses\thealed after\tall writes accepted after\tlag normal after\tlongest lag")
+	for _, g := range r.recoveries() {
+		_, _ = fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%s\t%.1f s\n", g.kind, g.times, g.processes, spread(g.healed), spread(g.writes), spread(g.lag), slices.Max(g.peakLag))
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("print report: %w", err)
+	}
+	_, err := fmt.Fprintln(w, "(median, worst, in seconds since the fault; 0: no write was refused or delayed, the lag stayed normal)")
+	return err
+}
+
+// spread is median and worst.
+func spread(v []float64) string {
+	m, _ := median(v)
+	if len(v) == 1 {
+		return fmt.Sprintf("%.1f", m)
+	}
+	return fmt.Sprintf("%.1f, %.1f", m, slices.Max(v))
+}
