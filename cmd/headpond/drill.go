@@ -22,6 +22,10 @@ func drillCommand() *cli.Command {
 			"Exit code 0: nothing lost, nothing twice, the ledger closes; 1: not so, or too little was written for\n" +
 			"the run to mean anything. Then the history and all logs are kept.",
 		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "api", Usage: "use the Headpond at this `URL`, after a question, and kill nothing"},
+			&cli.StringFlag{Name: "database-url", Usage: "with --api: its PostgreSQL `URL`", Sources: cli.EnvVars("HEADPOND_DATABASE_URL", "DATABASE_URL")},
+			&cli.BoolFlag{Name: "yes", Usage: "with --api: do not ask"},
+			&cli.BoolFlag{Name: "yes-kill", Usage: "with --api: kill what a `headpond up` on this machine starts again"},
 			&cli.IntFlag{Name: "rate", Usage: "offer `N` writes per second", Value: 2000},
 			&cli.DurationFlag{Name: "duration", Usage: "write for so long", Value: 2 * time.Minute},
 			&cli.Uint64Flag{Name: "seed", Usage: "draw writes and faults from `N`, to repeat a run"},
@@ -41,15 +45,18 @@ type drill struct {
 	dir   string
 	kept  bool // dir was given
 
+	yours *drillYours // nil for a private stack
+	kills bool
+
 	live  *drillLive
-	stack *drillStack
 	load  *drillLoad
 	watch *drillWatch
+	end   *drillEnd
 }
 
 func readDrill(c *cli.Command) (*drill, error) {
 	d := &drill{rate: c.Int("rate"), lasts: c.Duration("duration"), seed: c.Uint64("seed"), dir: c.String("out"), live: newDrillLive(os.Stderr)}
-	d.kept = d.dir != ""
+	d.kept, d.kills = d.dir != "", !c.IsSet("api") || c.Bool("yes-kill")
 	if !c.IsSet("seed") {
 		d.seed = rand.Uint64N(1_000_000) //nolint:gosec // no secret
 	}
@@ -70,6 +77,11 @@ func runDrill(ctx context.Context, c *cli.Command) error {
 	d, err := readDrill(c)
 	if err != nil {
 		return usage(err)
+	}
+	if c.IsSet("api") {
+		if d.yours, err = newDrillYours(ctx, c, d); err != nil {
+			return err
+		}
 	}
 	if err := d.makeDir(); err != nil {
 		return err
@@ -121,19 +133,52 @@ func (d *drill) remains(passed bool) {
 // run the drill. The error is one of the drill itself: what Headpond did wrong
 // is in the report.
 func (d *drill) run(ctx context.Context) (_ *drillReport, err error) {
+	plan := planDrill(d.seed, d.lasts)
+	if d.yours != nil {
+		return d.runYours(ctx, plan)
+	}
 	d.live.say(fmt.Sprintf("drill with seed %d: starting Redis, PostgreSQL, %d API and %d flusher processes", d.seed, drillProcesses, drillProcesses))
 	// A backlog of four seconds of all writes is full, in one of the tables,
 	// some seconds after Postgres has gone.
-	if d.stack, err = startDrillStack(ctx, d.dir, int64(4*d.rate)); err != nil {
+	stack, err := startDrillStack(ctx, d.dir, int64(4*d.rate))
+	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, d.stack.stop()) }()
-	if d.load, err = newDrillLoad(d.rate, d.seed, d.stack.addrs); err != nil {
+	defer func() { err = errors.Join(err, stack.stop()) }()
+	if d.load, err = newDrillLoad(d.rate, d.seed, "http://headpond", stack.addrs); err != nil {
 		return nil, err
 	}
-	d.watch = &drillWatch{load: d.load, database: d.stack.postgres.URL()}
-	r := d.newReport()
-	if err := d.exercise(ctx, r); err != nil {
+	d.end = &drillEnd{api: "http://" + stack.addrs[0], database: stack.postgres.URL(), client: d.load.client}
+	return d.report(ctx, plan, stack.strike)
+}
+
+func (d *drill) runYours(ctx context.Context, plan []drillFault) (_ *drillReport, err error) {
+	if plan, err = d.yours.plan(ctx, plan); err != nil {
+		return nil, err
+	}
+	if !d.kills {
+		plan = nil
+	}
+	if err := d.yours.open(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, d.yours.close(ctx)) }()
+	if d.load, err = newDrillLoad(d.rate, d.seed, d.yours.api, nil); err != nil {
+		return nil, err
+	}
+	d.end = &drillEnd{api: d.yours.api, database: d.yours.database, client: d.load.client}
+	return d.report(ctx, plan, d.yours.strike)
+}
+
+// report of a load during which the faults of a plan happen.
+func (d *drill) report(ctx context.Context, plan []drillFault, how strike) (*drillReport, error) {
+	if err := d.end.begin(ctx); err != nil {
+		return nil, err
+	}
+	d.watch = &drillWatch{load: d.load, database: d.end.database}
+	r := &drillReport{Seed: d.seed, Rate: d.rate, Events: []drillEvent{}, Verdict: &drillVerdict{Problems: []string{}}}
+	s := &striker{load: d.load, watch: d.watch, lasts: d.lasts, say: d.live.say, strike: how}
+	if err := d.exercise(ctx, r, s, plan); err != nil {
 		return nil, errors.Join(err, d.save(r))
 	}
 	if err := d.judge(ctx, r); err != nil {
@@ -144,61 +189,55 @@ func (d *drill) run(ctx context.Context) (_ *drillReport, err error) {
 }
 
 // exercise writes, and makes the faults happen.
-func (d *drill) exercise(ctx context.Context, r *drillReport) error {
+func (d *drill) exercise(ctx context.Context, r *drillReport, s *striker, plan []drillFault) error {
 	watching, end := context.WithCancel(ctx)
 	defer end()
 	d.load.start(ctx)
 	go d.live.follow(watching, d.watch, d.lasts)
 	watched := make(chan struct{})
 	go func() { defer close(watched); d.watch.run(watching) }()
-	s := &striker{stack: d.stack, load: d.load, watch: d.watch, lasts: d.lasts, say: d.live.say}
-	events, err := s.run(ctx, planDrill(d.seed, d.lasts))
+	events, err := s.run(ctx, plan)
 	healed := d.load.now()
 	if err == nil {
-		quiet := seconds(quietShare * d.lasts.Seconds())
-		s.rest(ctx, max(d.lasts, healed+quiet))
+		s.rest(ctx, max(d.lasts, healed+seconds(quietShare*d.lasts.Seconds())))
 	}
 	r.Seconds = d.load.now().Seconds()
 	d.live.say("stopping the load")
 	d.load.stop()
-	if err == nil {
-		s.calm(ctx)
-	}
+	s.calm(ctx, d.load.acked.Load()-1)
 	end()
 	<-watched
-	r.Events, r.Samples, r.CalmLag = events, d.watch.all(), d.watch.normal()
-	if err != nil || len(r.Samples) == 0 {
-		return err
+	r.Events, r.Samples, r.CalmLag = append(r.Events, events...), d.watch.all(), d.watch.normal()
+	if err != nil || ctx.Err() != nil {
+		return errors.Join(err, ctx.Err())
 	}
-	recovered(r.Events, r.Samples, r.CalmLag, r.Seconds)
-	first := seconds(r.Events[0].At)
+	first := healed
+	if len(events) > 0 {
+		recovered(r.Events, r.Samples, r.CalmLag, r.Seconds)
+		first = seconds(events[0].At)
+	}
 	r.Traffic = d.load.history.traffic(first, healed)
-	return ctx.Err()
+	return nil
 }
 
 // judge resolves what is unknown, drains, and compares.
 func (d *drill) judge(ctx context.Context, r *drillReport) error {
-	r.Verdict = &drillVerdict{Problems: []string{}}
-	if err := d.stack.ready(ctx); err != nil {
-		return err
-	}
 	d.live.say(fmt.Sprintf("repeating %d requests of unknown outcome", len(d.load.open)))
 	if err := d.load.resolve(ctx); err != nil {
 		return err
 	}
-	end := &drillEnd{api: "http://" + d.stack.addrs[0], database: d.stack.postgres.URL(), client: d.load.client}
-	ledger, err := end.drain(ctx, func(pending int64) { d.live.say(fmt.Sprintf("draining: %d rows are pending", pending)) })
+	ledger, err := d.end.drain(ctx, func(pending int64) { d.live.say(fmt.Sprintf("draining: %d rows are pending", pending)) })
 	if err != nil {
 		return err
 	}
 	d.live.say("comparing PostgreSQL with the history")
-	found, err := end.find(ctx)
+	found, err := d.end.find(ctx)
 	if err != nil {
 		return err
 	}
 	found.Ledger = ledger
 	r.Ledger, r.Verdict = ledger, d.load.history.check(found)
-	end.reads(ctx, found, r.Verdict)
+	d.end.reads(ctx, found, r.Verdict)
 	return nil
 }
 

@@ -16,9 +16,10 @@ import (
 	"github.com/headpond/headpond/api/client"
 )
 
-// drillConns is how many clients write at a time. Each of them may wait for an
-// answer for as long as a fault lasts.
-const drillConns = 96
+// drillConns is how many clients write at a time. While Postgres is stopped, a
+// change of a row that is not in Redis waits for it: they must be enough that
+// others can still write what needs no Postgres.
+const drillConns = 512
 
 // drillLoad offers writes at a constant rate, however fast they are answered,
 // and keeps the history. What finds no client free and no place in the queue
@@ -45,16 +46,26 @@ type drillLoad struct {
 	open []*drillRequest // with writes of unknown outcome that a repeat can tell
 }
 
-// newDrillLoad makes a load on the APIs at these addresses: a connection that
-// cannot be made to one is made to the next, as a balancer does.
-func newDrillLoad(rate int, seed uint64, addrs []string) (*drillLoad, error) {
-	l := &drillLoad{
+// newDrillLoad makes a load on the API at a URL. With addresses, those are where
+// it is found: a connection that cannot be made to one is made to the next, as
+// a balancer does.
+func newDrillLoad(rate int, seed uint64, url string, addrs []string) (l *drillLoad, err error) {
+	l = &drillLoad{
 		rate: rate, seed: seed, history: &drillHistory{}, backlog: newDrillBacklog(),
 		queue: make(chan string, rate), halt: make(chan struct{}),
 	}
+	transport := &http.Transport{MaxIdleConnsPerHost: drillConns, IdleConnTimeout: time.Minute}
+	if len(addrs) > 0 {
+		transport.DialContext = dialAny(addrs)
+	}
+	l.client, err = client.New(url, client.WithRetryBudget(0), client.WithHTTPClient(&http.Client{Transport: transport}))
+	return l, err
+}
+
+func dialAny(addrs []string) func(ctx context.Context, network, _ string) (net.Conn, error) {
 	var turn atomic.Int64
 	dialer := net.Dialer{Timeout: 2 * time.Second}
-	dial := func(ctx context.Context, network, _ string) (conn net.Conn, err error) {
+	return func(ctx context.Context, network, _ string) (conn net.Conn, err error) {
 		first := int(turn.Add(1))
 		for i := range addrs {
 			if conn, err = dialer.DialContext(ctx, network, addrs[(first+i)%len(addrs)]); err == nil {
@@ -63,11 +74,6 @@ func newDrillLoad(rate int, seed uint64, addrs []string) (*drillLoad, error) {
 		}
 		return nil, err
 	}
-	var err error
-	l.client, err = client.New("http://headpond", client.WithRetryBudget(0), client.WithHTTPClient(&http.Client{
-		Transport: &http.Transport{DialContext: dial, MaxIdleConnsPerHost: drillConns, IdleConnTimeout: time.Minute},
-	}))
-	return l, err
 }
 
 // start begins to write.
@@ -132,7 +138,10 @@ func (l *drillLoad) stop() {
 
 func (l *drillLoad) now() time.Duration { return time.Since(l.began) }
 
-// deliver sends a request, and again under its Idempotency-Key for a while.
+// deliver sends a request, and again under its Idempotency-Key for a while if
+// nobody knows what came of it. What was refused is left at that: else every
+// client would soon be busy with what cannot be accepted now, and none with
+// what can.
 func (l *drillLoad) deliver(ctx context.Context, q *drillRequest, patience time.Duration) {
 	began := l.now()
 	for _, w := range q.writes {
@@ -140,7 +149,7 @@ func (l *drillLoad) deliver(ctx context.Context, q *drillRequest, patience time.
 	}
 	for n := 1; ; n++ {
 		again, after := l.attempt(ctx, q, patience)
-		if !again || l.now()-began > mostRepeats || l.stopping() {
+		if !again || !q.doubtful() || l.now()-began > mostRepeats || l.stopping() {
 			break
 		}
 		patience = drillAnswerTime

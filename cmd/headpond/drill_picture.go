@@ -6,9 +6,9 @@ import (
 	"strconv"
 )
 
-// The picture of a drill has three plots over one time axis, and a mark with a
-// number for each fault. It follows the page's colours, light or dark; the marks'
-// are those of Okabe and Ito, and each kind has a shape of its own.
+// The picture of a drill has three plots over one time axis, and a mark for each
+// fault. It follows the page's colours, light or dark; those of the marks are by
+// Okabe and Ito, and a SIGKILL has another shape than a SIGSTOP.
 const (
 	drillWidth      = 900
 	drillLeft       = 64
@@ -54,6 +54,9 @@ func drawDrill(r *drillReport) []byte {
 	p.put(`<rect x="0.5" y="0.5" width="%d" height="%d" rx="8" class="card"/>`, drillWidth-1, height-1)
 	p.text(18, 28, "t", fmt.Sprintf("%d faults under load: %d writes acknowledged, %d lost, %d applied twice", len(r.Events), r.Counts.Acknowledged, r.Verdict.Lost, r.Verdict.Duplicated))
 	end := math.Max(r.Seconds, 1)
+	if n := len(r.Samples); n > 0 {
+		end = math.Max(end, r.Samples[n-1].At)
+	}
 	x := func(at float64) float64 { return drillLeft + drillPlotWidth*at/end }
 	drawDrillFaults(p, r, x, bottom)
 	for _, plot := range plots {
@@ -140,8 +143,7 @@ func drillStep(length float64) float64 {
 	return 10 * ten
 }
 
-// drawDrillFaults draws a line through all plots for each fault, its mark and,
-// below the title, its number.
+// drawDrillFaults draws a line through all plots for each fault, and its mark.
 func drawDrillFaults(p *picture, r *drillReport, x func(float64) float64, bottom float64) {
 	for i, e := range r.Events {
 		m := drillMarks[e.Fault]

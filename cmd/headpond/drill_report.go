@@ -40,17 +40,13 @@ type drillLagReport struct {
 	Median  float64 `json:"median"` // over time
 }
 
-func (d *drill) newReport() *drillReport {
-	return &drillReport{Seed: d.seed, Rate: d.rate, Verdict: &drillVerdict{Problems: []string{}}}
-}
-
 // describe fills in what is left, and judges.
 func (r *drillReport) describe(ctx context.Context, d *drill) {
 	r.Machine = benchMachine{
 		At: time.Now().UTC().Truncate(time.Second), Headpond: version(),
 		OS: runtime.GOOS + "/" + runtime.GOARCH, CPU: cpuModel(), Cores: runtime.NumCPU(), Go: runtime.Version(), FSync: "always",
 	}
-	if conn, err := pgx.Connect(ctx, d.stack.postgres.URL()); err == nil {
+	if conn, err := pgx.Connect(ctx, d.end.database); err == nil {
 		_ = conn.QueryRow(ctx, "show server_version").Scan(&r.Machine.Postgres) // left empty if it fails
 		_ = conn.Close(ctx)
 	}
@@ -62,6 +58,9 @@ func (r *drillReport) describe(ctx context.Context, d *drill) {
 	}
 	r.Lag.Median, _ = median(lags)
 	least := max(20, int64(float64(r.Rate)*d.lasts.Seconds()*quietShare/20))
+	if len(r.Events) == 0 {
+		least = 0 // nothing was to happen
+	}
 	for _, what := range r.Traffic.missing(r.Counts, least) {
 		r.Verdict.problem("%s", what)
 	}
@@ -103,7 +102,7 @@ func (r *drillReport) print(w io.Writer) error {
 	p("headpond drill: %s (seed %d; %.0f s at %d writes/s offered; %d cores, PostgreSQL %s)\n", word, r.Seed, r.Seconds, r.Rate, r.Machine.Cores, r.Machine.Postgres)
 	p("acknowledged      %9d  in %d requests; %d more were offered while every client waited", c.Acknowledged, r.Requests, r.Unsent)
 	p("refused           %9d  certainly not applied, and not there", c.Refused)
-	p("unknown outcomes  %9d  %d resolved by a repeat with their Idempotency-Key, %d sent without one: %d are there once, %d are not",
+	p("unknown outcomes  %9d  %d resolved by a repeat with their Idempotency-Key, %d sent without one: %d of these are there, %d are not or were written over",
 		c.Resolved+c.Unknown, c.Resolved, c.Unknown, v.Applied, v.NotApplied)
 	p("committed         %9d  of them", r.Ledger.Committed)
 	p("coalesced         %9d  into a later write of the same key", r.Ledger.Coalesced)

@@ -26,7 +26,7 @@ const (
 	hotRows         = 4
 	coldRows        = 2000
 	ownRows         = 1_000_000 // keys from here on are put once
-	poisonEvery     = 1000      // inserts
+	poisonEvery     = 3000      // inserts
 	impatientEvery  = 30        // requests whose client gives up within milliseconds
 	mostRepeats     = 4 * time.Second
 	drillAnswerTime = 20 * time.Second

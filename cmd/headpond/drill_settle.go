@@ -18,6 +18,26 @@ type drillEnd struct {
 	api      string // the URL of one of the APIs
 	database string
 	client   *client.Client
+
+	// What was there before: a stack of the user's may have had a drill already.
+	before  ledgerView
+	letters int64 // the highest number of a dead letter
+}
+
+// begin notes what is there before the load.
+func (e *drillEnd) begin(ctx context.Context) (err error) {
+	if e.before, err = e.ledger(ctx); err != nil {
+		return err
+	}
+	conn, err := pgx.Connect(ctx, e.database)
+	if err != nil {
+		return fmt.Errorf("connect to PostgreSQL: %w", err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if err := conn.QueryRow(ctx, `select coalesce(max(id), 0) from headpond.dead_letters`).Scan(&e.letters); err != nil {
+		return fmt.Errorf("read dead letters: %w", err)
+	}
+	return nil
 }
 
 // ledger of the tables of the drill.
@@ -33,6 +53,7 @@ func (e *drillEnd) ledger(ctx context.Context) (l ledgerView, err error) {
 	for _, name := range drillTables {
 		l.add(v.Tables[name].Ledger, 1)
 	}
+	l.add(e.before, -1)
 	return l, nil
 }
 
@@ -78,6 +99,8 @@ func (e *drillEnd) find(ctx context.Context) (*drillFound, error) {
 		Log: make(map[drillToken]int64), Dead: make(map[drillToken]int64),
 		Counters: make(map[int64]drillSum), Rows: make(map[int64]drillRow),
 	}
+	dead := fmt.Sprintf(`select ("row"->>'client')::bigint, ("row"->>'n')::bigint, count(*)
+		from headpond.dead_letters where table_name = '%s' and id > %d group by 1, 2`, drillLog, e.letters)
 	var t drillToken
 	var times, key int64
 	var sum drillSum
@@ -89,8 +112,7 @@ func (e *drillEnd) find(ctx context.Context) (*drillFound, error) {
 	}{
 		{`select client, n, count(*) from ` + drillLog + ` group by 1, 2`,
 			[]any{&t.Client, &t.N, &times}, func() { f.Log[t] = times }},
-		{`select ("row"->>'client')::bigint, ("row"->>'n')::bigint, count(*) from headpond.dead_letters where table_name = '` + drillLog + `' group by 1, 2`,
-			[]any{&t.Client, &t.N, &times}, func() { f.Dead[t] = times }},
+		{dead, []any{&t.Client, &t.N, &times}, func() { f.Dead[t] = times }},
 		{`select key, count, sum from ` + drillCounters,
 			[]any{&key, &sum.Count, &sum.Sum}, func() { f.Counters[key] = sum }},
 		{`select key, client, n, coalesce(patch_client, 0), coalesce(patch_n, 0) from ` + drillRows,

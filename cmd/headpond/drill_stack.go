@@ -52,8 +52,8 @@ type drillStack struct {
 	kept sync.WaitGroup
 }
 
-// startDrillStack starts everything on a directory; cap is the backlog, in rows
-// per table, above which writes are refused.
+// startDrillStack starts everything on a directory. Above so many rows of
+// backlog, per table, writes are refused.
 func startDrillStack(ctx context.Context, dir string, backlog int64) (_ *drillStack, err error) {
 	s := &drillStack{dir: dir, keep: func() {}}
 	defer func() {
@@ -72,7 +72,7 @@ func startDrillStack(ctx context.Context, dir string, backlog int64) (_ *drillSt
 	if err := migrations.Up(ctx, s.postgres.URL()); err != nil {
 		return nil, fmt.Errorf("migrate: %w", err)
 	}
-	if err := s.createTables(ctx); err != nil {
+	if err := runSQL(ctx, s.postgres.URL(), createDrillTables); err != nil {
 		return nil, err
 	}
 	if err := s.startProcesses(ctx, backlog); err != nil {
@@ -94,14 +94,14 @@ func (s *drillStack) startServers(ctx context.Context) error {
 	return g.Wait()
 }
 
-func (s *drillStack) createTables(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, s.postgres.URL())
+func runSQL(ctx context.Context, database, sql string) error {
+	conn, err := pgx.Connect(ctx, database)
 	if err != nil {
 		return fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	if _, err := conn.Exec(ctx, createDrillTables); err != nil {
-		return fmt.Errorf("create the tables of the drill: %w", err)
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		return fmt.Errorf("make the tables of the drill: %w", err)
 	}
 	return nil
 }

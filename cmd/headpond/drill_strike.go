@@ -12,16 +12,19 @@ import (
 	"github.com/headpond/headpond/cmd/headpond/up"
 )
 
-// striker does to the stack what the plan says, and heals it.
+// striker makes the faults of a plan happen, one after the other.
 type striker struct {
-	stack *drillStack
-	load  *drillLoad
-	watch *drillWatch
-	lasts time.Duration // of the drill
-	say   func(string)  // tells what is being done
+	load   *drillLoad
+	watch  *drillWatch
+	lasts  time.Duration // of the drill
+	say    func(string)  // tells what is being done
+	strike strike
 }
 
-// run makes all faults happen, one after the other.
+// strike makes a fault happen, heals it, and notes how many processes it hit.
+type strike func(ctx context.Context, s *striker, f drillFault, e *drillEvent) error
+
+// run the plan.
 func (s *striker) run(ctx context.Context, plan []drillFault) (events []drillEvent, err error) {
 	for i, f := range plan {
 		s.rest(ctx, f.at)
@@ -33,13 +36,13 @@ func (s *striker) run(ctx context.Context, plan []drillFault) (events []drillEve
 		}
 		s.say(fmt.Sprintf("%d of %d: %s", i+1, len(plan), f.kind))
 		e := drillEvent{Fault: f.kind, Processes: 1, At: s.load.now().Seconds()}
-		if err := s.strike(ctx, f, &e); err != nil {
+		if err := s.strike(ctx, s, f, &e); err != nil {
 			return events, fmt.Errorf("%s: %w", f.kind, err)
 		}
 		e.Healed = s.load.now().Seconds() - e.At
 		events = append(events, e)
 		s.say(fmt.Sprintf("%d of %d: %s, healed", i+1, len(plan), f.kind))
-		s.calm(ctx)
+		s.calm(ctx, s.load.acked.Load())
 	}
 	return events, nil
 }
@@ -47,11 +50,10 @@ func (s *striker) run(ctx context.Context, plan []drillFault) (events []drillEve
 // rest until the load has run for so long.
 func (s *striker) rest(ctx context.Context, until time.Duration) { pause(ctx, until-s.load.now()) }
 
-// calm waits until writes are accepted and the lag is normal, so that each
-// fault has its own time to recover, unless the drill is late: then the next
-// fault comes into the recovery from this one.
-func (s *striker) calm(ctx context.Context) {
-	acked := s.load.acked.Load()
+// calm waits until more writes are acknowledged and the lag is normal, so that
+// each fault has its own time to recover, but not for ever: then the next fault
+// comes into the recovery from this one.
+func (s *striker) calm(ctx context.Context, acked int64) {
 	for late := time.Now().Add(s.lasts / 10); time.Now().Before(late) && ctx.Err() == nil; pause(ctx, drillSampleEvery) {
 		if last := s.watch.last(); last.Lag <= s.watch.normal() && s.load.acked.Load() > acked {
 			return
@@ -59,41 +61,42 @@ func (s *striker) calm(ctx context.Context) {
 	}
 }
 
-func (s *striker) strike(ctx context.Context, f drillFault, e *drillEvent) error {
+// strike is that of a private stack.
+func (d *drillStack) strike(ctx context.Context, s *striker, f drillFault, e *drillEvent) error {
 	switch f.kind {
 	case killFlusher:
-		hit := s.stack.flushers
+		hit := d.flushers
 		if !f.all {
 			hit = hit[f.process : f.process+1]
 		}
 		e.Processes = len(hit)
-		return s.killProcesses(ctx, hit)
+		return killProcesses(ctx, hit)
 	case killAPI:
-		if err := s.killProcesses(ctx, s.stack.apis[f.process:f.process+1]); err != nil {
+		if err := killProcesses(ctx, d.apis[f.process:f.process+1]); err != nil {
 			return err
 		}
 		waiting, cancel := context.WithTimeout(ctx, drillPatience)
 		defer cancel()
-		return awaitOK(waiting, "http://"+s.stack.addrs[f.process]+"/readyz")
+		return awaitOK(waiting, "http://"+d.addrs[f.process]+"/readyz")
 	case killRedis:
-		return errors.Join(s.stack.redis.Kill(), s.stack.redis.Restart(ctx))
+		return errors.Join(d.redis.Kill(), d.redis.Restart(ctx))
 	case killPostgres:
-		return errors.Join(s.stack.postgres.Kill(), s.stack.postgres.Restart(ctx))
+		return errors.Join(d.postgres.Kill(), d.postgres.Restart(ctx))
 	case stopFlusher:
-		e.Processes = len(s.stack.flushers)
-		return s.freeze(ctx, f.lasts, s.stack.flushers[0].PID(), s.stack.flushers[1].PID())
+		e.Processes = len(d.flushers)
+		return freeze(ctx, f.lasts, d.flushers[0].PID(), d.flushers[1].PID())
 	case stopRedis:
-		return s.freeze(ctx, f.lasts, s.stack.redis.PID())
+		return freeze(ctx, f.lasts, d.redis.PID())
 	case stopPostgres:
-		return s.freeze(ctx, f.lasts, s.stack.postgres.PID())
+		return freeze(ctx, f.lasts, d.postgres.PID())
 	case fillBacklog:
-		return s.fill(ctx)
+		return d.fill(ctx, s)
 	}
 	return fmt.Errorf("there is no such fault")
 }
 
 // killProcesses returns when they have been started again.
-func (s *striker) killProcesses(ctx context.Context, hit []*up.Process) error {
+func killProcesses(ctx context.Context, hit []*up.Process) error {
 	ctx, cancel := context.WithTimeout(ctx, drillPatience)
 	defer cancel()
 	for _, p := range hit {
@@ -115,17 +118,17 @@ func (s *striker) killProcesses(ctx context.Context, hit []*up.Process) error {
 const enoughRefusals = 20
 
 // fill keeps Postgres away until the back-pressure is felt.
-func (s *striker) fill(ctx context.Context) error {
+func (d *drillStack) fill(ctx context.Context, s *striker) error {
 	full := s.load.full.Load()
-	err := s.stack.postgres.Kill()
+	err := d.postgres.Kill()
 	for late := time.Now().Add(s.lasts / 4); s.load.full.Load() < full+enoughRefusals && time.Now().Before(late) && ctx.Err() == nil; {
 		pause(ctx, drillSampleEvery)
 	}
-	return errors.Join(err, s.stack.postgres.Restart(ctx))
+	return errors.Join(err, d.postgres.Restart(ctx))
 }
 
 // freeze stops processes and their children for a while.
-func (s *striker) freeze(ctx context.Context, lasts time.Duration, pids ...int) error {
+func freeze(ctx context.Context, lasts time.Duration, pids ...int) error {
 	var all []int
 	for _, pid := range pids {
 		if pid != 0 {
