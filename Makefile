@@ -10,7 +10,7 @@ SOAK     ?= 30m
 SETUP    := ./cmd/headpond/up/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test chaos soak faults fuzz bench lint fmt clean setup
+.PHONY: help run build test chaos soak faults fuzz drill bench lint fmt clean setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ fuzz: ## run every fuzz target for a while (FUZZTIME=30s each)
 		echo "$$target"; \
 		go test "$$package" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) || exit 1; \
 	done
+
+drill: setup build ## kill everything under load and prove that nothing was lost (ARGS are passed on)
+	@exec ./bin/headpond drill $(ARGS)
 
 bench: setup build ## measure on this machine (ARGS are passed on)
 	@exec ./bin/headpond bench $(ARGS)
