@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 SETUP    := ./cmd/headpond/up/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test fuzz bench lint fmt clean setup
+.PHONY: help run build test drill fuzz bench lint fmt clean setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ fuzz: ## run every fuzz target for a while (FUZZTIME=30s each)
 		echo "$$target"; \
 		go test "$$package" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) || exit 1; \
 	done
+
+drill: setup build ## kill everything under load for two minutes, and count (ARGS="--seed 7")
+	@exec ./bin/headpond drill $(ARGS)
 
 bench: setup build ## measure on this machine (ARGS are passed on)
 	@exec ./bin/headpond bench $(ARGS)

@@ -152,7 +152,7 @@ func (d *drill) run(ctx context.Context) (_ *drillReport, err error) {
 	return d.report(ctx, plan, stack.strike)
 }
 
-func (d *drill) runYours(ctx context.Context, plan []drillFault) (_ *drillReport, err error) {
+func (d *drill) runYours(ctx context.Context, plan []drillFault) (r *drillReport, err error) {
 	if plan, err = d.yours.plan(ctx, plan); err != nil {
 		return nil, err
 	}
@@ -162,7 +162,11 @@ func (d *drill) runYours(ctx context.Context, plan []drillFault) (_ *drillReport
 	if err := d.yours.open(ctx); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, d.yours.close(ctx)) }()
+	defer func() {
+		if r == nil || r.Passed { // else somebody will want to look at the tables
+			err = errors.Join(err, d.yours.close(ctx))
+		}
+	}()
 	if d.load, err = newDrillLoad(d.rate, d.seed, d.yours.api, nil); err != nil {
 		return nil, err
 	}
@@ -204,6 +208,9 @@ func (d *drill) exercise(ctx context.Context, r *drillReport, s *striker, plan [
 	r.Seconds = d.load.now().Seconds()
 	d.live.say("stopping the load")
 	d.load.stop()
+	if len(plan) == 0 {
+		d.watch.settle()
+	}
 	s.calm(ctx, d.load.acked.Load()-1)
 	end()
 	<-watched
