@@ -7,9 +7,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/headpond/headpond/cmd/headpond/up"
 )
 
 func drillCommand() *cli.Command {
@@ -88,12 +91,16 @@ func runDrill(ctx context.Context, c *cli.Command) error {
 	}
 	report, err := d.run(ctx)
 	d.live.clear()
+	if missing := new(up.NotInstalledError); errors.As(err, &missing) {
+		d.remains(true)
+		return installHint(err)
+	}
 	if err != nil {
 		d.remains(false)
 		if ctx.Err() != nil {
 			return cli.Exit("drill: stopped before the end", exitFailed)
 		}
-		return installHint(err)
+		return err
 	}
 	if err := report.publish(c.Root().Writer, c.String("output"), c.String("picture")); err != nil {
 		return err
@@ -118,7 +125,8 @@ func (d *drill) makeDir() (err error) {
 	return os.Chmod(d.dir, 0o755) //nolint:gosec // see above
 }
 
-// remains says where the artefacts are, or removes them.
+// remains says where the artefacts are, or removes them: nobody needs those of a
+// drill that passed.
 func (d *drill) remains(passed bool) {
 	if passed && !d.kept {
 		_ = os.RemoveAll(d.dir)
@@ -197,9 +205,9 @@ func (d *drill) exercise(ctx context.Context, r *drillReport, s *striker, plan [
 	watching, end := context.WithCancel(ctx)
 	defer end()
 	d.load.start(ctx)
-	go d.live.follow(watching, d.watch, d.lasts)
-	watched := make(chan struct{})
-	go func() { defer close(watched); d.watch.run(watching) }()
+	var watchers sync.WaitGroup
+	watchers.Go(func() { d.watch.run(watching) })
+	watchers.Go(func() { d.live.follow(watching, d.watch, d.lasts) })
 	events, err := s.run(ctx, plan)
 	healed := d.load.now()
 	if err == nil {
@@ -213,7 +221,7 @@ func (d *drill) exercise(ctx context.Context, r *drillReport, s *striker, plan [
 	}
 	s.calm(ctx, d.load.acked.Load()-1)
 	end()
-	<-watched
+	watchers.Wait()
 	r.Events, r.Samples, r.CalmLag = append(r.Events, events...), d.watch.all(), d.watch.normal()
 	if err != nil || ctx.Err() != nil {
 		return errors.Join(err, ctx.Err())
