@@ -7,9 +7,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/headpond/headpond/cmd/headpond/up"
 )
 
 func drillCommand() *cli.Command {
@@ -88,12 +91,16 @@ func runDrill(ctx context.Context, c *cli.Command) error {
 	}
 	report, err := d.run(ctx)
 	d.live.clear()
+	if missing := new(up.NotInstalledError); errors.As(err, &missing) {
+		d.remains(true)
+		return installHint(err)
+	}
 	if err != nil {
 		d.remains(false)
 		if ctx.Err() != nil {
 			return cli.Exit("drill: stopped before the end", exitFailed)
 		}
-		return installHint(err)
+		return err
 	}
 	if err := report.publish(c.Root().Writer, c.String("output"), c.String("picture")); err != nil {
 		return err
@@ -118,7 +125,8 @@ func (d *drill) makeDir() (err error) {
 	return os.Chmod(d.dir, 0o755) //nolint:gosec // see above
 }
 
-// remains says where the artefacts are, or removes them.
+// remains says where the artefacts are, or removes them: nobody needs those of a
+// drill that passed.
 func (d *drill) remains(passed bool) {
 	if passed && !d.kept {
 		_ = os.RemoveAll(d.dir)
@@ -152,7 +160,7 @@ func (d *drill) run(ctx context.Context) (_ *drillReport, err error) {
 	return d.report(ctx, plan, stack.strike)
 }
 
-func (d *drill) runYours(ctx context.Context, plan []drillFault) (_ *drillReport, err error) {
+func (d *drill) runYours(ctx context.Context, plan []drillFault) (r *drillReport, err error) {
 	if plan, err = d.yours.plan(ctx, plan); err != nil {
 		return nil, err
 	}
@@ -162,7 +170,11 @@ func (d *drill) runYours(ctx context.Context, plan []drillFault) (_ *drillReport
 	if err := d.yours.open(ctx); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, d.yours.close(ctx)) }()
+	defer func() {
+		if r == nil || r.Passed { // else somebody will want to look at the tables
+			err = errors.Join(err, d.yours.close(ctx))
+		}
+	}()
 	if d.load, err = newDrillLoad(d.rate, d.seed, d.yours.api, nil); err != nil {
 		return nil, err
 	}
@@ -193,9 +205,9 @@ func (d *drill) exercise(ctx context.Context, r *drillReport, s *striker, plan [
 	watching, end := context.WithCancel(ctx)
 	defer end()
 	d.load.start(ctx)
-	go d.live.follow(watching, d.watch, d.lasts)
-	watched := make(chan struct{})
-	go func() { defer close(watched); d.watch.run(watching) }()
+	var watchers sync.WaitGroup
+	watchers.Go(func() { d.watch.run(watching) })
+	watchers.Go(func() { d.live.follow(watching, d.watch, d.lasts) })
 	events, err := s.run(ctx, plan)
 	healed := d.load.now()
 	if err == nil {
@@ -204,9 +216,12 @@ func (d *drill) exercise(ctx context.Context, r *drillReport, s *striker, plan [
 	r.Seconds = d.load.now().Seconds()
 	d.live.say("stopping the load")
 	d.load.stop()
+	if len(plan) == 0 {
+		d.watch.settle()
+	}
 	s.calm(ctx, d.load.acked.Load()-1)
 	end()
-	<-watched
+	watchers.Wait()
 	r.Events, r.Samples, r.CalmLag = append(r.Events, events...), d.watch.all(), d.watch.normal()
 	if err != nil || ctx.Err() != nil {
 		return errors.Join(err, ctx.Err())

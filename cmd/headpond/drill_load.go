@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -79,8 +80,9 @@ func dialAny(addrs []string) func(ctx context.Context, network, _ string) (net.C
 // start begins to write.
 func (l *drillLoad) start(ctx context.Context) {
 	l.began = time.Now()
+	run := crand.Text()
 	for id := range drillConns {
-		c := &drillClient{id: int64(id) + 1, seed: l.seed, r: rand.New(rand.NewPCG(l.seed, uint64(id)+1))} //nolint:gosec // no secret
+		c := &drillClient{id: int64(id) + 1, run: run, r: rand.New(rand.NewPCG(l.seed, uint64(id)+1))} //nolint:gosec // no secret
 		l.running.Go(func() { l.write(ctx, c) })
 	}
 	l.running.Go(func() { l.offer(ctx) })

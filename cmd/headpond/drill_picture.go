@@ -16,10 +16,10 @@ const (
 	drillTop        = 92 // of the first plot
 	drillPlotHeight = 96
 	drillGap        = 34
-	drillStyle      = `text{font:11px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#222}.t{font-size:14px;font-weight:600}.n{font-weight:600}` +
+	drillStyle      = `text{font:11px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#222}.t{font-size:14px;font-weight:600}.n{font-weight:600;paint-order:stroke;stroke:#FFF;stroke-width:4px}` +
 		`.s{fill:#666;font-size:10px}.e{text-anchor:end}.m{text-anchor:middle}.card{fill:#FFF;stroke:#D0D0D0}.grid{stroke:#E4E4E4}` +
 		`.lag{fill:#D55E0033;stroke:#D55E00}.log{fill:#0072B233;stroke:#0072B2}.ack{fill:#009E7333;stroke:#009E73}` +
-		`@media(prefers-color-scheme:dark){text{fill:#E6E6E6}.s{fill:#A8A8A8}.card{fill:#0D1117;stroke:#30363D}.grid{stroke:#2A3038}}`
+		`@media(prefers-color-scheme:dark){text{fill:#E6E6E6}.n{stroke:#0D1117}.s{fill:#A8A8A8}.card{fill:#0D1117;stroke:#30363D}.grid{stroke:#2A3038}}`
 )
 
 // drillMarks are the colour and the shape of each kind of fault.
@@ -52,7 +52,7 @@ func drawDrill(r *drillReport) []byte {
 		drillWidth, height, drillWidth, height)
 	p.put(`<style>%s</style>`, drillStyle)
 	p.put(`<rect x="0.5" y="0.5" width="%d" height="%d" rx="8" class="card"/>`, drillWidth-1, height-1)
-	p.text(18, 28, "t", fmt.Sprintf("%d faults under load: %d writes acknowledged, %d lost, %d applied twice", len(r.Events), r.Counts.Acknowledged, r.Verdict.Lost, r.Verdict.Duplicated))
+	p.text(18, 28, "t", fmt.Sprintf("%d faults under load: %s writes acknowledged, %d lost, %d applied twice", len(r.Events), grouped(r.Counts.Acknowledged), r.Verdict.Lost, r.Verdict.Duplicated))
 	end := math.Max(r.Seconds, 1)
 	if n := len(r.Samples); n > 0 {
 		end = math.Max(end, r.Samples[n-1].At)
@@ -78,11 +78,11 @@ func drillPlots(samples []drillSample) []*drillPlot {
 		{title: "durability lag: age of the oldest acknowledged write that is not in PostgreSQL", class: "lag",
 			value: func(_, s drillSample) float64 { return s.Lag }, mark: func(v float64) string { return fmt.Sprintf("%g s", v) }},
 		{title: "backlog: acknowledged rows that are not in PostgreSQL", class: "log",
-			value: func(_, s drillSample) float64 { return float64(s.Backlog) }, mark: func(v float64) string { return fmt.Sprintf("%.0f", v) }},
+			value: func(_, s drillSample) float64 { return float64(s.Backlog) }, mark: func(v float64) string { return grouped(int64(v)) }},
 		{title: "writes acknowledged per second", class: "ack",
 			value: func(before, s drillSample) float64 {
 				return float64(s.Acked-before.Acked) / math.Max(s.At-before.At, drillSampleEvery.Seconds())
-			}, mark: func(v float64) string { return fmt.Sprintf("%.0f", v) }},
+			}, mark: func(v float64) string { return grouped(int64(v)) }},
 	}
 	for i, plot := range plots {
 		plot.top = drillTop + float64(i)*(drillPlotHeight+drillGap)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -100,18 +101,21 @@ func (r *drillReport) print(w io.Writer) error {
 	v, c := r.Verdict, r.Counts
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
 	p("headpond drill: %s (seed %d; %.0f s at %d writes/s offered; %d cores, PostgreSQL %s)\n", word, r.Seed, r.Seconds, r.Rate, r.Machine.Cores, r.Machine.Postgres)
-	p("acknowledged      %9d  in %d requests; %d more were offered while every client waited", c.Acknowledged, r.Requests, r.Unsent)
-	p("refused           %9d  certainly not applied, and not there", c.Refused)
-	p("unknown outcomes  %9d  %d resolved by a repeat with their Idempotency-Key, %d sent without one: %d of these are there, %d are not or were written over",
-		c.Resolved+c.Unknown, c.Resolved, c.Unknown, v.Applied, v.NotApplied)
-	p("committed         %9d  of them", r.Ledger.Committed)
-	p("coalesced         %9d  into a later write of the same key", r.Ledger.Coalesced)
-	p("dead-lettered     %9d  the rows that were sent to be refused by PostgreSQL", r.Ledger.Dead)
-	p("LOST              %9d", v.Lost)
-	p("DUPLICATED        %9d\n", v.Duplicated+v.Phantoms)
+	n := func(name string, n int64, format string, args ...any) {
+		p("%-17s %11s  %s", name, grouped(n), fmt.Sprintf(format, args...))
+	}
+	n("acknowledged", c.Acknowledged, "in %s requests; %s more were offered while every client waited", grouped(r.Requests), grouped(r.Unsent))
+	n("refused", c.Refused, "certainly not applied, and not there")
+	n("unknown outcomes", c.Resolved+c.Unknown, "%s resolved by a repeat with their Idempotency-Key, %s sent without one:", grouped(c.Resolved), grouped(c.Unknown))
+	n("", v.Applied, "of these are there, and %s are not, or were written over", grouped(v.NotApplied))
+	n("committed", r.Ledger.Committed, "of all that was accepted")
+	n("coalesced", r.Ledger.Coalesced, "into a later write of the same key")
+	n("dead-lettered", r.Ledger.Dead, "the rows that were sent to be refused by PostgreSQL")
+	n("LOST", v.Lost, "acknowledged, and not there")
+	n("DUPLICATED", v.Duplicated+v.Phantoms, "there twice, or although refused\n")
 	p("ledger: %s\n", r.Ledger)
 	p("longest durability lag %.1f s, median over time %.2f s; normal is below %.2f s", r.Lag.Longest, r.Lag.Median, r.CalmLag)
-	p("acknowledged before, between and after the faults: %d, %d, %d\n", r.Traffic.Before, r.Traffic.Between, r.Traffic.After)
+	p("acknowledged before, between and after the faults: %s, %s, %s\n", grouped(r.Traffic.Before), grouped(r.Traffic.Between), grouped(r.Traffic.After))
 	if err := r.printFaults(w); err != nil {
 		return err
 	}
@@ -167,4 +171,13 @@ func spread(v []float64) string {
 		return fmt.Sprintf("%.1f", m)
 	}
 	return fmt.Sprintf("%.1f, %.1f", m, slices.Max(v))
+}
+
+// grouped writes thousands apart: 224,774.
+func grouped(n int64) string {
+	text := strconv.FormatInt(n, 10)
+	for at := len(text) - 3; at > 0 && text[at-1] != '-'; at -= 3 {
+		text = text[:at] + "," + text[at:]
+	}
+	return text
 }

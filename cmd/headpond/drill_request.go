@@ -24,7 +24,7 @@ const (
 	hotCounters     = 3
 	coldCounters    = 100
 	hotRows         = 4
-	coldRows        = 2000
+	coldRows        = 1000
 	ownRows         = 1_000_000 // keys from here on are put once
 	poisonEvery     = 3000      // inserts
 	impatientEvery  = 30        // requests whose client gives up within milliseconds
@@ -38,7 +38,7 @@ var drillMix = []struct {
 	share int
 	kind  string
 }{
-	{40, string(drillInsert)}, {22, string(drillIncrement)}, {20, string(drillPut)}, {8, string(drillPatch)}, {4, string(drillDelete)}, {3, "many"}, {3, "bulk"},
+	{38, string(drillInsert)}, {22, string(drillIncrement)}, {20, string(drillPut)}, {8, string(drillPatch)}, {6, string(drillDelete)}, {3, "many"}, {3, "bulk"},
 }
 
 // drillKindOf draws what the next request is, and how many writes it has.
@@ -58,10 +58,10 @@ func drillKindOf(r *rand.Rand) (kind string, writes int) {
 
 // drillClient makes requests. Not for concurrent use.
 type drillClient struct {
-	id   int64 // from 1
-	n    int64
-	seed uint64
-	r    *rand.Rand
+	id  int64 // from 1
+	n   int64
+	run string // no two runs have the same, even with one seed
+	r   *rand.Rand
 }
 
 func (c *drillClient) next(kind string) *drillRequest {
@@ -88,7 +88,7 @@ func (c *drillClient) next(kind string) *drillRequest {
 		keyed = 80
 	}
 	if c.r.IntN(100) < keyed {
-		q.name = fmt.Sprintf("drill-%d-%d-%d", c.seed, c.id, c.n)
+		q.name = fmt.Sprintf("drill-%s-%d-%d", c.run, c.id, c.n)
 	}
 	for _, w := range q.writes {
 		w.Keyed = q.name != ""
@@ -108,7 +108,7 @@ func (c *drillClient) write(kind drillKind) *drillWrite {
 			w.Key = 1 + c.r.Int64N(hotCounters)
 		}
 	default:
-		if w.Key = 1 + c.r.Int64N(coldRows); c.r.IntN(3) == 0 {
+		if w.Key = 1 + c.r.Int64N(coldRows); c.r.IntN(5) < 2 {
 			w.Key = 1 + c.r.Int64N(hotRows)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -136,6 +137,24 @@ func (y *drillYours) open(ctx context.Context) error {
 		if err := awaitOK(ctx, y.api+"/v1/"+name+"/_schema"); err != nil {
 			return fmt.Errorf("%w: is the table %s exposed? See `expose` in headpond.yaml", err, name)
 		}
+	}
+	return errors.Join(y.forget(ctx, drillCounters), y.forget(ctx, drillRows))
+}
+
+// forget what is cached of a table: an earlier drill may have dropped one of
+// the same name, and its rows must not be taken for those of this one.
+func (y *drillYours) forget(ctx context.Context, table string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, y.api+"/admin/v1/cache/"+table, nil)
+	if err != nil {
+		return fmt.Errorf("invalidate: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("invalidate: %w", err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("invalidate table=%s: %s", table, resp.Status)
 	}
 	return nil
 }

@@ -111,7 +111,7 @@ var linearModel = porcupine.Model{
 const (
 	linearKeys    = 4
 	linearClients = 16
-	mostUnknown   = 6 // of a key in a round; each is tried at every point after it
+	mostUnknown   = 4 // of a key in a round; each is tried at every point after it
 )
 
 // TestLinearizable: sixteen clients read and write four rows over two API
@@ -147,7 +147,9 @@ func TestLinearizable(t *testing.T) {
 	}
 	f := start()
 	evict(t, s.redis.URL())
-	for round := range rounds {
+	checked := 0
+	for round := 0; checked < rounds; round++ {
+		require.Less(t, round, 2*rounds+2, "too few histories could be checked in their time")
 		l.base = round * linearKeys
 		l.round(round, func() {
 			if r.IntN(2) == 0 {
@@ -159,7 +161,9 @@ func TestLinearizable(t *testing.T) {
 			l.apis.Load()[i].kill()
 			l.replace(i, s.serve(t, "--role", "api", "--config", configs[i]))
 		})
-		l.check(round)
+		if l.check(round) {
+			checked++
+		}
 	}
 	t.Logf("answers: %v", l.counts)
 	h := l.apis.Load()[0]
@@ -235,8 +239,9 @@ func (l *linear) round(round int, disturb func()) {
 	clients.Wait()
 }
 
-// check looks for an order that explains all answers.
-func (l *linear) check(round int) {
+// check looks for an order that explains all answers. It says false when none
+// was found in its time, nor that there is none: such a round counts for nothing.
+func (l *linear) check(round int) bool {
 	l.t.Helper()
 	// The last state is read, so that what was lost at the end is seen too.
 	c := linearClient{l: l, id: linearClients, r: rand.New(rand.NewPCG(l.seed, 1))}
@@ -256,13 +261,14 @@ func (l *linear) check(round int) {
 		}
 		tags[id] = a.row
 	}
-	result, info := porcupine.CheckOperationsVerbose(linearModel, l.history, time.Minute)
-	if result == porcupine.Ok {
-		return
+	result, info := porcupine.CheckOperationsVerbose(linearModel, l.history, 20*time.Second)
+	if result != porcupine.Illegal {
+		return result == porcupine.Ok
 	}
 	file := filepath.Join(os.TempDir(), fmt.Sprintf("headpond-linear-%d-%d.html", l.seed, round))
 	require.NoError(l.t, porcupine.VisualizePath(linearModel, info, file))
-	require.FailNow(l.t, "not linearizable: "+string(result), "round %d of HEADPOND_SEED=%d; open %s", round, l.seed, file)
+	require.FailNow(l.t, "not linearizable", "round %d of HEADPOND_SEED=%d; open %s", round, l.seed, file)
+	return false
 }
 
 type linearClient struct {
