@@ -549,8 +549,9 @@ func (s *Server) runTasks(ctx context.Context, w work) {
 	if len(chunks) == 0 {
 		return
 	}
-	err := s.buffer.Append(ctx, chunks...)
+	sent := s.buffer.Append(ctx, chunks...)
 	for n, c := range chunks {
+		err := sent
 		if first := owners[n][0].o; err == nil {
 			err = s.rememberChunk(ctx, first.idem, c, first.part)
 		}

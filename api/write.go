@@ -266,6 +266,9 @@ func (s *Server) append(ctx context.Context, sv *Served, in *incoming, strict, s
 	ordinals := make(map[int]int)
 	for _, c := range w.chunks {
 		if err := s.rememberChunk(ctx, in.idem, c, ordinals[c.Partition]); err != nil {
+			if slices.ContainsFunc(w.chunks, func(c *buffer.Chunk) bool { return c.Result().Rows > 0 }) {
+				err = buffer.ErrOutcomeUnknown // some rows are applied
+			}
 			return nil, err
 		}
 		ordinals[c.Partition]++

@@ -126,6 +126,12 @@ func preference(name string, on kind, prefer string) CallOption {
 	return CallOption{name, on, func(r *call) { r.prefer = append(r.prefer, prefer) }}
 }
 
+// headerKey is Idempotency-Key, which servers read in any case. Spelled as usual
+// it would make net/http send a request again by itself when its connection
+// ends: nobody would know of the first, which may have been applied, and the
+// answer to the second may be that nothing was.
+const headerKey = "idempotency-key"
+
 // IdempotencyKey names a write, 1 to 255 visible ASCII characters: one that is
 // sent again under its key, even by another process, changes nothing and gets
 // the answer of the first. Without this option it is 128 random bits for each
@@ -133,9 +139,9 @@ func preference(name string, on kind, prefer string) CallOption {
 // applied.
 func IdempotencyKey(key string) CallOption {
 	return CallOption{"IdempotencyKey", kindWrite &^ kindWriter, func(r *call) {
-		r.header.Del("Idempotency-Key")
+		delete(r.header, headerKey)
 		if r.keyed = key != ""; r.keyed {
-			r.header.Set("Idempotency-Key", key)
+			r.header[headerKey] = []string{key}
 		}
 	}}
 }

@@ -119,5 +119,5 @@ func TestWaitForPolls(t *testing.T) {
 	require.Equal(t, client.StateCommitted, r.State)
 	require.Len(t, wire.sent, 4)
 	require.Equal(t, "/v1/receipts/t.0.1.1?wait=20s", wire.sent[0].URL.RequestURI())
-	require.Empty(t, wire.sent[0].Header.Get("Idempotency-Key"))
+	require.Empty(t, wire.sent[0].Header["idempotency-key"])
 }

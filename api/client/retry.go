@@ -6,9 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptrace"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -132,12 +130,7 @@ func (c *Client) send(ctx context.Context, r *call) (*answer, *Error) {
 	if ctx.Err() != nil {
 		return nil, noAnswer(context.Cause(ctx), false)
 	}
-	// The transport repeats a request that has an Idempotency-Key by itself when
-	// a connection that was in use breaks: an attempt that ends with an error of
-	// dialling may have been sent before.
-	var connected atomic.Bool
-	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
-	ctx, cancel := context.WithTimeout(httptrace.WithClientTrace(ctx, trace), attemptTimeout+r.wait)
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout+r.wait)
 	defer cancel()
 	req, err := c.request(ctx, r)
 	if err != nil {
@@ -145,7 +138,7 @@ func (c *Client) send(ctx context.Context, r *call) (*answer, *Error) {
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, noAnswer(err, connected.Load() || !dialling(err))
+		return nil, noAnswer(err, !dialling(err))
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)

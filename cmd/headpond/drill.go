@@ -189,7 +189,7 @@ func (d *drill) report(ctx context.Context, plan []drillFault, how strike) (*dri
 	}
 	d.watch = &drillWatch{load: d.load, database: d.end.database}
 	r := &drillReport{Seed: d.seed, Rate: d.rate, Events: []drillEvent{}, Verdict: &drillVerdict{Problems: []string{}}}
-	s := &striker{load: d.load, watch: d.watch, lasts: d.lasts, say: d.live.say, strike: how}
+	s := &striker{load: d.load, watch: d.watch, lasts: d.lasts, least: d.least(), say: d.live.say, strike: how}
 	if err := d.exercise(ctx, r, s, plan); err != nil {
 		return nil, errors.Join(err, d.save(r))
 	}
@@ -209,9 +209,10 @@ func (d *drill) exercise(ctx context.Context, r *drillReport, s *striker, plan [
 	watchers.Go(func() { d.watch.run(watching) })
 	watchers.Go(func() { d.live.follow(watching, d.watch, d.lasts) })
 	events, err := s.run(ctx, plan)
-	healed := d.load.now()
+	healed, acked := d.load.now(), d.load.acked.Load()
 	if err == nil {
 		s.rest(ctx, max(d.lasts, healed+seconds(quietShare*d.lasts.Seconds())))
+		s.acknowledged(ctx, acked+2*d.least()) // some of them began before
 	}
 	r.Seconds = d.load.now().Seconds()
 	d.live.say("stopping the load")
@@ -233,6 +234,12 @@ func (d *drill) exercise(ctx context.Context, r *drillReport, s *striker, plan [
 	}
 	r.Traffic = d.load.history.traffic(first, healed)
 	return nil
+}
+
+// least is how many writes must be acknowledged before the faults, between
+// them and after them, for the drill to mean anything.
+func (d *drill) least() int64 {
+	return max(20, int64(float64(d.rate)*d.lasts.Seconds()*quietShare/20))
 }
 
 // judge resolves what is unknown, drains, and compares.

@@ -58,7 +58,7 @@ func (r *drillReport) describe(ctx context.Context, d *drill) {
 		r.Lag.Longest = max(r.Lag.Longest, s.Lag)
 	}
 	r.Lag.Median, _ = median(lags)
-	least := max(20, int64(float64(r.Rate)*d.lasts.Seconds()*quietShare/20))
+	least := d.least()
 	if len(r.Events) == 0 {
 		least = 0 // nothing was to happen
 	}

@@ -17,6 +17,7 @@ type striker struct {
 	load   *drillLoad
 	watch  *drillWatch
 	lasts  time.Duration // of the drill
+	least  int64         // writes before the first fault
 	say    func(string)  // tells what is being done
 	strike strike
 }
@@ -29,6 +30,7 @@ func (s *striker) run(ctx context.Context, plan []drillFault) (events []drillEve
 	for i, f := range plan {
 		s.rest(ctx, f.at)
 		if i == 0 {
+			s.acknowledged(ctx, s.least)
 			s.watch.settle()
 		}
 		if ctx.Err() != nil {
@@ -49,6 +51,14 @@ func (s *striker) run(ctx context.Context, plan []drillFault) (events []drillEve
 
 // rest until the load has run for so long.
 func (s *striker) rest(ctx context.Context, until time.Duration) { pause(ctx, until-s.load.now()) }
+
+// acknowledged waits until so many writes are, on a machine that has little
+// time for them, but not for ever: then the report says what is missing.
+func (s *striker) acknowledged(ctx context.Context, writes int64) {
+	for late := time.Now().Add(time.Minute); s.load.acked.Load() < writes && time.Now().Before(late) && ctx.Err() == nil; {
+		pause(ctx, drillSampleEvery)
+	}
+}
 
 // calm waits until more writes are acknowledged and the lag is normal, so that
 // each fault has its own time to recover, but not for ever: then the next fault

@@ -357,6 +357,11 @@ func (q *sentRequest) within(ctx context.Context, h *headpond) (answer, error) {
 		return answer{}, err
 	}
 	for name, v := range q.header {
+		if name == "Idempotency-Key" {
+			// Else net/http sends it again by itself when the connection ends.
+			req.Header[strings.ToLower(name)] = []string{v}
+			continue
+		}
 		req.Header.Set(name, v)
 	}
 	resp, err := client.Do(req)
