@@ -29,7 +29,7 @@ func benchCommand() *cli.Command {
 	}
 }
 
-const allSections = "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p"
+const allSections = "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q"
 
 // bench is one run of the command.
 type bench struct {

@@ -74,6 +74,11 @@ func (b *bench) with(ctx context.Context, as role, f func(*benchApp) error) (err
 // committed waits until Postgres has committed so many rows of a table, and
 // says when that was seen.
 func (s *benchStack) committed(ctx context.Context, table string, rows int64) (time.Time, error) {
+	return s.settled(ctx, table, rows, 0)
+}
+
+// settled is the same where some of the rows are to be refused by PostgreSQL.
+func (s *benchStack) settled(ctx context.Context, table string, rows, refused int64) (time.Time, error) {
 	last, moved := int64(-1), time.Now()
 	for {
 		var done, dead int64
@@ -83,9 +88,9 @@ func (s *benchStack) committed(ctx context.Context, table string, rows int64) (t
 		switch {
 		case err != nil:
 			return now, fmt.Errorf("read ledger: %w", err)
-		case dead > 0:
+		case dead > refused:
 			return now, fmt.Errorf("%d rows of %s were not written: see headpond.dead_letters", dead, table)
-		case done >= rows:
+		case done+dead >= rows:
 			return now, nil
 		case done != last:
 			last, moved = done, now

@@ -93,6 +93,8 @@ func (b *bench) roundSteps(only map[string]bool) (steps []step) {
 	add("e", "Headpond, NDJSON, cache: none", func(ctx context.Context) error { return b.headpondBulk(ctx, benchLogTable, "e_none") })
 	add("f", "COPY by one session", b.copyRows)
 	add("e", "Headpond, NDJSON, every row in the index", func(ctx context.Context) error { return b.headpondBulk(ctx, benchTable, "e_index") })
+	add("q", "Headpond, NDJSON, a table with a constraint", func(ctx context.Context) error { return b.poison(ctx, "q_clean", false) })
+	add("q", "Headpond, NDJSON, one row in 10,000 refused by Postgres", func(ctx context.Context) error { return b.poison(ctx, "q", true) })
 	add("g", "the flusher alone, on a full log", b.drainLog)
 	return steps
 }

@@ -33,6 +33,8 @@ var benchFigures = []struct{ key, title, unit string }{
 	{"e_index_accepted", "    to accepted", "rows/s"},
 	{"f", "(f) COPY by one session", "rows/s"},
 	{"g", "(g) the flusher alone, on a full log", "rows/s"},
+	{"q", "(q) NDJSON, one row in 10,000 refused by Postgres", "rows/s"},
+	{"q_clean", "    the same, none refused", "rows/s"},
 	{"h_bulk", "(h) Redis memory per row, NDJSON of 1,000", "B"},
 	{"h_single", "(h) Redis memory per row, single POSTs", "B"},
 	{"i", "(i) idle CPU, 100 tables × 8 partitions", "% of a core"},

@@ -43,6 +43,7 @@ var benchTargets = []benchTarget{
 	{name: "(n) GET hits over (o), 64 connections", values: ratio("n64", "o64"), target: 0.5, aim: 0.75},
 	{name: "(n) GET hits over (p), a SELECT per GET", values: ratio("n64", "p64"), target: 3, aim: 5},
 	{name: "(n) GET hits over (p), the pool without HTTP", values: ratio("n64", "p_pool"), informsAlone: true},
+	{name: "(q) one row in 10,000 refused over none", values: ratio("q", "q_clean"), target: 0.8, aim: 0.9},
 	{name: "(h) Redis bytes per row, NDJSON of 1,000", values: value("h_bulk"), target: 320, aim: 255, most: true, unit: "B"},
 	{name: "(h) Redis bytes per row, single POSTs", values: value("h_single"), target: 320, aim: 255, most: true, unit: "B"},
 	{name: "(i) idle CPU, 100 tables × 8 partitions", values: value("i"), target: 2, aim: 1, most: true, unit: "%"},
