@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"math"
 	"net/http"
 	"strconv"
@@ -174,7 +175,8 @@ func (h *history) appendJSON(dst []byte, first int) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(appendQuoted(dst, name), ':')
+		quoted, _ := json.Marshal(name) // a string always marshals
+		dst = append(append(dst, quoted...), ':')
 		dst = h.appendSeries(dst, h.tables[name], first)
 	}
 	return append(dst, "}}"...)
