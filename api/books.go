@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ type books struct {
 	back     map[buffer.Place]uint64          // watermarks that were behind what Redis had heard of, in the sample before
 	gaps     map[buffer.Place]string          // of these, those that cannot be mended
 	memory   buffer.Memory                    // of Redis
+	heads    map[buffer.Place]head
 }
 
 // sample is both sides of the ledger at one moment.
@@ -68,33 +70,44 @@ const (
 
 // partitionLine is one partition, as both sides see it.
 type partitionLine struct {
-	Partition   int    `json:"partition"`
-	Epoch       uint64 `json:"epoch"`
-	Seq         uint64 `json:"seq"`
-	Watermark   uint64 `json:"watermark"`
-	BacklogRows int64  `json:"backlog_rows"`
-	BacklogSize uint64 `json:"backlog_bytes"`
-	OldestMS    int64  `json:"oldest_unflushed_ms"`
+	Partition   int        `json:"partition"`
+	Epoch       uint64     `json:"epoch"`
+	Seq         uint64     `json:"seq"`
+	Watermark   uint64     `json:"watermark"`
+	BacklogRows int64      `json:"backlog_rows"`
+	BacklogSize uint64     `json:"backlog_bytes"`
+	OldestMS    int64      `json:"oldest_unflushed_ms"`
+	Halted      bool       `json:"halted"` // with its table, or it waits for rows that Redis has lost
+	Rates       rateStatus `json:"rates"`
 	place       buffer.Place
 	settled     uint64 // how far Redis has heard of commits
 	ledger      ledgerLine
 	progress    buffer.Progress
 }
 
-// readLines reads both sides: first Postgres, then Redis, so that what is
-// committed is never more than what is accepted. Without Postgres it
+// readLedger reads both sides, each within patience: first Postgres, then Redis, so
+// that what is committed is never more than what is accepted. Without Postgres it
 // is what Postgres said last, and what Redis has heard of since.
-func (s *Server) readLedger(ctx context.Context) (map[string][]partitionLine, error) {
+func (s *Server) readLedger(ctx context.Context, patience time.Duration) (out map[string][]partitionLine, redis, postgres error) {
 	tables := s.tables.Load()
 	if tables == nil {
-		return nil, nil
+		tables = &catalog{}
 	}
-	byPlace, dbErr := s.progress(ctx)
-	tails, err := s.buffer.Tails(ctx, everyPlace(*tables, byPlace))
+	asking, cancel := context.WithTimeout(ctx, patience)
+	byPlace, dbErr := s.progress(asking)
+	dbErr = orLate(asking, dbErr)
+	cancel()
+	asking, cancel = context.WithTimeout(ctx, patience)
+	defer cancel()
+	all := everyPlace(*tables, byPlace)
+	if len(all) == 0 {
+		return map[string][]partitionLine{}, orLate(asking, s.buffer.Ping(asking)), dbErr
+	}
+	tails, err := s.buffer.Tails(asking, all)
 	if err != nil {
-		return nil, err
+		return nil, orLate(asking, err), dbErr
 	}
-	out := make(map[string][]partitionLine, len(*tables))
+	out = make(map[string][]partitionLine, len(*tables))
 	for _, t := range tails {
 		p := byPlace[t.Place]
 		if further := int64(t.Settled) - int64(p.Watermark.Seq); dbErr != nil && further > 0 { //nolint:gosec // below 2^53
@@ -103,7 +116,8 @@ func (s *Server) readLedger(ctx context.Context) (map[string][]partitionLine, er
 		}
 		line := partitionLine{
 			Partition: t.Place.Partition, Epoch: t.Last.Epoch, Seq: t.Last.Seq, Watermark: p.Watermark.Seq,
-			BacklogRows: max(int64(t.Last.Seq)-int64(p.Watermark.Seq), 0), place: t.Place, progress: p, settled: t.Settled, //nolint:gosec // below 2^53
+			BacklogRows: max(int64(t.Last.Seq)-int64(p.Watermark.Seq), 0), Halted: t.Closed, //nolint:gosec // below 2^53
+			place: t.Place, progress: p, settled: t.Settled,
 		}
 		if line.BacklogRows > 0 {
 			line.BacklogSize = t.Bytes
@@ -114,7 +128,18 @@ func (s *Server) readLedger(ctx context.Context) (map[string][]partitionLine, er
 		line.ledger.Accepted = p.Committed + p.Dead + p.Coalesced + p.Lost + line.BacklogRows
 		out[t.Place.Table] = append(out[t.Place.Table], line)
 	}
-	return out, nil
+	return out, nil, dbErr
+}
+
+// errLate is that no answer came in time: it may only be slow.
+var errLate = errors.New("no answer came in time")
+
+// orLate is err, or errLate when it is that the time was over.
+func orLate(asking context.Context, err error) error {
+	if due, _ := asking.Deadline(); err != nil && time.Until(due) < 10*time.Millisecond {
+		return errLate
+	}
+	return err
 }
 
 // everyPlace is the partitions of all tables that are served or ever were: rows
@@ -164,19 +189,23 @@ func totals(lines []partitionLine) (l ledgerLine) {
 	return l
 }
 
-// Sample keeps the books until ctx ends. One goroutine runs it.
+// Sample keeps the books until ctx ends. One goroutine runs it. It reads every
+// second, for the history; the books, which are for longer spans, take every other
+// reading.
 func (s *Server) Sample(ctx context.Context) error {
-	tick := time.NewTicker(sampleEvery)
+	tick := time.NewTicker(historyStep)
 	defer tick.Stop()
-	for {
-		reading, cancel := context.WithTimeout(ctx, sampleEvery)
-		lines, err := s.readLedger(reading)
-		cancel()
-		if err == nil {
-			s.note(ctx, lines)
-			s.lookBack(ctx, lines)
-			s.measure(ctx, lines)
+	for n := 0; ; n++ {
+		r := s.survey(ctx, sampleTime)
+		if ctx.Err() != nil {
+			return nil
 		}
+		if r.redis == nil && n%int(sampleEvery/historyStep) == 0 {
+			s.note(r)
+			s.lookBack(ctx, r.lines)
+			s.measure(ctx, r.lines)
+		}
+		s.tell(ctx, r)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -185,17 +214,12 @@ func (s *Server) Sample(ctx context.Context) error {
 	}
 }
 
-func (s *Server) note(ctx context.Context, lines map[string][]partitionLine) {
-	now := time.Now()
-	sm := sample{at: now, tables: make(map[string]Book, len(lines))}
-	for name, l := range lines {
-		b := Book{ledgerLine: totals(l)}
-		for i := range l {
-			b.Bytes += l[i].BacklogSize
-		}
-		b.Oldest = s.oldest(ctx, l, now)
-		sm.tables[name] = b
-	}
+// sampleTime is how long Redis or Postgres may take to say how things stand. One
+// that takes longer counts as away for the moment.
+const sampleTime = time.Second
+
+func (s *Server) note(r *survey) {
+	sm := sample{at: r.at, tables: booksOf(r.lines)}
 	s.books.mu.Lock()
 	defer s.books.mu.Unlock()
 	s.books.samples = append(s.books.samples, sm)
@@ -204,20 +228,16 @@ func (s *Server) note(ctx context.Context, lines map[string][]partitionLine) {
 	}
 }
 
-// oldest finds the age of the oldest row that is not committed, for each
-// partition, and gives the greatest.
-func (s *Server) oldest(ctx context.Context, lines []partitionLine, now time.Time) (age time.Duration) {
-	for i := range lines {
-		l := &lines[i]
-		if l.BacklogRows == 0 {
-			continue
+func booksOf(lines map[string][]partitionLine) map[string]Book {
+	out := make(map[string]Book, len(lines))
+	for name, l := range lines {
+		b := Book{ledgerLine: totals(l), Oldest: time.Duration(oldest(l)) * time.Millisecond}
+		for i := range l {
+			b.Bytes += l[i].BacklogSize
 		}
-		if at, err := s.buffer.Oldest(ctx, l.place, l.progress.Watermark); err == nil && !at.IsZero() {
-			l.OldestMS = max(now.Sub(at).Milliseconds(), 0)
-			age = max(age, now.Sub(at))
-		}
+		out[name] = b
 	}
-	return age
+	return out
 }
 
 // Books gives every table as it was at the last sample.
@@ -244,4 +264,16 @@ func (b *books) rates(name string, now ledgerLine, at time.Time) (in, out float6
 		return max(float64(now.Accepted-before.Accepted)/seconds, 0), max(float64(done)/seconds, 0)
 	}
 	return 0, 0
+}
+
+// saved is how many rows of a table were coalesced, in the window up to now.
+func (b *books) saved(name string, now ledgerLine) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, sm := range b.samples {
+		if before, ok := sm.tables[name]; ok {
+			return max(now.Coalesced-before.Coalesced, 0)
+		}
+	}
+	return 0
 }

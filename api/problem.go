@@ -66,6 +66,10 @@ const (
 	codeLetterParked        code = "dead_letter_parked"
 	codeRateLimited         code = "rate_limited"
 	codeTooManyConnections  code = "too_many_connections"
+	codeTooManyStreams      code = "too_many_streams"
+	codeReadOnly            code = "read_only"
+	codeCrossOrigin         code = "cross_origin"
+	codeNoLocalFlusher      code = "no_local_flusher"
 )
 
 // statuses maps every code to its HTTP status; what is not listed is 422.
@@ -79,7 +83,8 @@ var statuses = map[code]int{
 	"bad_key": 400, codeBadIdempotencyKey: 400, codeBadPreference: 400, codeBadEncoding: 400, codeBadFilter: 400, codeBadPattern: 400,
 	codeBodyTooLarge: 413, codeBatchTooLarge: 413,
 	codeUnsupportedMedia: 415, codeUnsupportedEncoding: 415,
-	codeRateLimited: 429, codeTooManyConnections: 503,
+	codeRateLimited: 429, codeTooManyConnections: 503, codeTooManyStreams: 503,
+	codeReadOnly: 403, codeCrossOrigin: 403, codeNoLocalFlusher: 404,
 	codeBufferUnavailable: 503, codeStoreUnavailable: 503, codeBacklogFull: 503, codeDraining: 503,
 	codeOutcomeUnknown: 504, codeNotCached: 504, codeFlushTimeout: 504, codeInternal: 500,
 }

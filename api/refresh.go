@@ -82,6 +82,7 @@ func (s *Server) refresh(g *reading, f *buffer.Found) {
 // Close ends what goes on in the background. To be called when no more requests
 // come.
 func (s *Server) Close() {
+	s.streams.close()
 	s.renewer.mu.Lock()
 	s.renewer.closed = true
 	s.renewer.mu.Unlock()

@@ -61,6 +61,8 @@ type Letters interface {
 	List(ctx context.Context, f buffer.LetterFilter) ([]buffer.Letter, error)
 	Groups(ctx context.Context, f buffer.LetterFilter) ([]buffer.LetterGroup, error)
 	Counts(ctx context.Context) (map[string]int64, error)
+	// OfKey gives those of one row, the newest first.
+	OfKey(ctx context.Context, table, key string, most int) ([]buffer.Letter, error)
 	// Get gives one, nil when there is none of this number.
 	Get(ctx context.Context, number int64) (*buffer.Letter, error)
 	// Parked gives those that are parked behind others, Replayable those that wait for no other; both in their order.

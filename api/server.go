@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -43,6 +44,18 @@ type Server struct {
 
 	rate     *rateLimit // nil: none
 	patience patience
+
+	readOnly bool
+	pool     func() PostgresPool
+	peers    func(context.Context) ([]string, error)
+	reload   func(context.Context) error
+	kill     func() (pid int, err error) // the flusher of the local stack; nil for none
+	asked    time.Time                   // for the peers; of the goroutine that samples
+
+	history history
+	moments moments
+	diary   diary
+	streams streams
 }
 
 // Deps are what a Server stands on.
@@ -59,6 +72,13 @@ type Deps struct {
 	// are shown in the status, all of them in /readyz?verbose.
 	Checks func() []buffer.Check
 	Log    *slog.Logger
+
+	ReadOnly bool                                    // what changes something under /admin/v1 is refused
+	Pool     func() PostgresPool                     // for the status; nil: zeros
+	Peers    func(context.Context) ([]string, error) // names of the processes of the API that live; nil: nobody tells
+	Reload   func(context.Context) error             // reads the catalog again; nil: it cannot be asked for
+	// KillFlusher ends the flusher of the local stack with SIGKILL; nil when it is no process of its own.
+	KillFlusher func() (pid int, err error)
 }
 
 // New makes a server that serves no tables yet: see SetTables.
@@ -69,7 +89,9 @@ func New(limits Limits, d Deps) (*Server, error) {
 	s := &Server{
 		ids: newRandom(), limits: limits.withDefaults(), buffer: d.Buffer, edge: d.Edge, ledger: d.Ledger, letters: d.Letters,
 		log: d.Log, local: d.Local, warnings: d.Warnings, checks: d.Checks,
+		readOnly: d.ReadOnly, pool: d.Pool, peers: d.Peers, reload: d.Reload, kill: d.KillFlusher,
 	}
+	s.streams.init()
 	s.keyed, s.began = newKeyed(s), time.Now()
 	s.patience = patience{s.limits.BodyGrace, s.limits.BodyRate}
 	s.loads.init()
@@ -117,8 +139,7 @@ func New(limits Limits, d Deps) (*Server, error) {
 	for _, path := range []string{"/v1/receipts/:receipt", "/v1/:table/_schema"} { // not a row's
 		e.Match([]string{http.MethodPut, http.MethodPatch, http.MethodDelete}, path, readOnly)
 	}
-	e.GET("/admin/v1/status", s.getStatus)
-	e.POST("/admin/v1/tables/:table/accept-gap", s.acceptGap)
+	s.operationRoutes(e)
 	s.cacheRoutes(e)
 	s.letterRoutes(e)
 	return s, nil
@@ -143,7 +164,7 @@ func (s *Server) Handler() http.Handler { return s.echo }
 func (s *Server) HTTP() *http.Server {
 	var http1 http.Protocols
 	http1.SetHTTP1(true)
-	return &http.Server{
+	srv := &http.Server{
 		Handler:           s.echo,
 		Protocols:         &http1,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -152,6 +173,8 @@ func (s *Server) HTTP() *http.Server {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	srv.RegisterOnShutdown(s.streams.close) // it waits for requests, and these end by themselves never
+	return srv
 }
 
 // Drain makes every further write answer 503 draining, and /readyz 503. Reads

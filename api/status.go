@@ -6,6 +6,8 @@ import (
 	"math"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -33,6 +35,12 @@ type status struct {
 	Recoveries   []buffer.Event         `json:"recoveries"` // in which rows were missing, newest first
 	Pressure     pressureStatus         `json:"pressure"`
 	LocalStack   any                    `json:"local_stack,omitempty"`
+	TablesAt     time.Time              `json:"tables_at"` // when what tables and ledger say was read; long ago while Redis is away
+	ReadOnly     bool                   `json:"read_only"`
+	Flushers     []flusherLine          `json:"flushers"`
+	Storage      []storageLine          `json:"storage"`
+	Pools        pools                  `json:"pools"`
+	Events       []happening            `json:"events"` // newest first
 }
 
 type backlog struct {
@@ -46,14 +54,30 @@ type health struct {
 }
 
 type flushWorker struct {
-	Process string    `json:"process"`
-	PID     int       `json:"pid"`
-	State   string    `json:"state"`
-	Table   string    `json:"table,omitempty"`
-	Since   time.Time `json:"since"`
+	Process    string    `json:"process"`
+	PID        int       `json:"pid"`
+	State      string    `json:"state"`
+	Table      string    `json:"table,omitempty"`
+	Partitions []int     `json:"partitions"`
+	Rows       int       `json:"rows"`
+	Since      time.Time `json:"since"`
+}
+
+// flusherLine is a flusher process.
+type flusherLine struct {
+	Process    string     `json:"process"`
+	PID        int        `json:"pid"`
+	At         time.Time  `json:"at"` // of its last report
+	LastCommit *time.Time `json:"last_commit_at"`
+	LastError  string     `json:"last_error,omitempty"`
+	Breaker    string     `json:"breaker"`
 }
 
 type tableStatus struct {
+	Verdict     string          `json:"verdict"`
+	Why         string          `json:"why"`
+	Paused      *buffer.Pause   `json:"paused"`
+	Saved       int64           `json:"rows_saved"` // by coalescing, in the last 20 seconds
 	Backlog     backlog         `json:"backlog"`
 	OldestMS    int64           `json:"oldest_unflushed_ms"`
 	Lag         lagStatus       `json:"durability_lag_ms"`
@@ -93,42 +117,89 @@ func (s *Server) getStatus(c echo.Context) error {
 	return c.JSON(http.StatusOK, s.status(ctx))
 }
 
+// statusTime is how long a caller waits for each of those that are asked.
+const statusTime = 2 * time.Second
+
 func (s *Server) status(ctx context.Context) *status {
-	now := time.Now()
+	r := s.survey(ctx, statusTime)
+	r.flushers = s.diary.alive(r.flushers)
+	return s.statusOf(ctx, r)
+}
+
+// statusOf makes the status of a reading, and asks Postgres for the rest.
+func (s *Server) statusOf(ctx context.Context, r *survey) *status {
+	ctx, cancel := context.WithTimeout(ctx, statusTime)
+	defer cancel()
 	st := &status{
-		At: now.UTC(), PID: os.Getpid(), Tables: map[string]tableStatus{}, FlushWorkers: []flushWorker{},
+		At: r.at.UTC(), TablesAt: r.at.UTC(), PID: os.Getpid(), Tables: map[string]tableStatus{}, FlushWorkers: []flushWorker{}, Flushers: []flusherLine{},
 		Redis: health{OK: true}, Postgres: health{OK: true}, Warnings: []string{}, Recoveries: []buffer.Event{},
+		ReadOnly: s.readOnly, Events: s.diary.lately(r.at), Pools: s.poolsNow(),
 	}
 	if s.local != nil {
 		st.LocalStack = s.local()
 	}
 	d := s.buffer.Durability()
 	st.Durability = d.Level
-	st.Warnings = append(st.Warnings, buffer.Sentences(s.safety(d))...)
+	safety := s.safety(d)
+	st.Warnings, st.Storage = append(st.Warnings, buffer.Sentences(safety)...), storageLines(safety)
 	if s.warnings != nil {
 		st.Warnings = append(st.Warnings, s.warnings()...)
 	}
-	if err := s.edge.Ping(ctx); err != nil {
+	if r.postgres != nil && s.edge.Ping(ctx) != nil {
 		st.Postgres = health{Detail: "Postgres does not answer. Writes are accepted and wait in Redis; reads come from the cache alone."}
 	}
-	if events, err := s.ledger.Events(ctx, mostEvents); err == nil && events != nil {
-		st.Recoveries = events
-	}
-	lines, err := s.readLedger(ctx)
-	if err != nil {
+	if r.redis != nil {
 		st.Redis = health{Detail: "Redis does not answer. No write can be accepted."}
+		last, at := s.moments.lines()
+		r.lines = aged(last, r.at.Sub(at))
+		if st.TablesAt = at.UTC(); at.IsZero() {
+			st.TablesAt = st.At
+		}
 	}
-	flushers, _ := s.buffer.Flushers(ctx) // none when Redis is away
-	for _, f := range flushers {
+	var letters map[string]int64
+	if st.Postgres.OK {
+		letters = s.letterCounts(ctx)
+		if events, err := s.ledger.Events(ctx, mostEvents); err == nil && events != nil {
+			st.Recoveries = events
+		}
+	}
+	st.flushedBy(r.flushers)
+	s.addTables(st, r, letters)
+	s.pressed(st)
+	st.Warnings = append(st.Warnings, s.gapWarnings()...)
+	if st.Ledger.Lost > 0 {
+		st.Warnings = append(st.Warnings, lossWarning(st.Ledger.Lost))
+	}
+	s.judgeAll(st)
+	return st
+}
+
+// flushedBy takes the flusher processes.
+func (st *status) flushedBy(flushers []buffer.FlusherStats) {
+	slices.SortFunc(flushers, func(a, b buffer.FlusherStats) int { return strings.Compare(a.ID, b.ID) })
+	for i := range flushers {
+		f := &flushers[i]
+		line := flusherLine{Process: f.ID, PID: f.PID, At: f.At.UTC(), LastError: f.LastError, Breaker: f.Breaker.State}
+		if !f.LastCommit.IsZero() {
+			at := f.LastCommit.UTC()
+			line.LastCommit = &at
+		}
+		st.Flushers = append(st.Flushers, line)
 		for _, w := range f.Workers {
-			st.FlushWorkers = append(st.FlushWorkers, flushWorker{Process: f.ID, PID: f.PID, State: w.State, Table: w.Table, Since: w.Since})
+			st.FlushWorkers = append(st.FlushWorkers, flushWorker{
+				Process: f.ID, PID: f.PID, State: w.State, Table: w.Table, Partitions: append([]int{}, w.Partitions...), Rows: w.Rows, Since: w.Since.UTC(),
+			})
 		}
 	}
 	st.Breaker = breakerOf(flushers)
-	letters := s.letterCounts(ctx)
 	st.Warnings = append(st.Warnings, replicationWarnings(flushers)...)
-	for name, l := range lines {
-		t := s.tableStatus(ctx, name, l, flushers, now)
+}
+
+// addTables takes the tables, and adds them up.
+func (s *Server) addTables(st *status, r *survey, letters map[string]int64) {
+	s.moments.partitionRates(r.lines, r.at)
+	for name, l := range r.lines {
+		t := s.tableStatus(name, l, r)
 		t.Letters = letters[name]
 		st.Tables[name] = t
 		st.Letters += t.Letters
@@ -137,13 +208,16 @@ func (s *Server) status(ctx context.Context) *status {
 		st.OldestMS = max(st.OldestMS, t.OldestMS)
 		st.Ledger.add(t.Ledger)
 	}
-	s.pressed(st)
-	st.Warnings = append(st.Warnings, s.gapWarnings()...)
-	if st.Ledger.Lost > 0 {
-		st.Warnings = append(st.Warnings, lossWarning(st.Ledger.Lost))
+}
+
+// judgeAll gives every table its verdict, and then the whole.
+func (s *Server) judgeAll(st *status) {
+	before := s.moments.within(st.At, verdictWindow+historyStep)
+	for name, t := range st.Tables {
+		t.Verdict, t.Why = s.judgeTable(name, &t, st, window(before, name, st.At))
+		st.Tables[name] = t
 	}
 	st.Verdict, st.Why = verdict(st)
-	return st
 }
 
 const mostEvents = 20
@@ -152,18 +226,22 @@ func lossWarning(rows int64) string {
 	return fmt.Sprintf("%d rows that were acknowledged are lost: Redis lost them, and the process that had accepted them was gone too. When and where: select * from headpond.epochs where lost > 0.", rows)
 }
 
-func (s *Server) tableStatus(ctx context.Context, name string, lines []partitionLine, flushers []buffer.FlusherStats, now time.Time) tableStatus {
+func (s *Server) tableStatus(name string, lines []partitionLine, r *survey) tableStatus {
 	t := tableStatus{Partitions: lines, Ledger: totals(lines)}
+	if p, paused := r.pauses[name]; paused {
+		t.Paused = &p
+	}
 	for i := range lines {
 		l := &lines[i]
 		t.Backlog.Rows += l.BacklogRows
 		t.Backlog.Bytes += l.BacklogSize
 	}
-	t.OldestMS = s.oldest(ctx, lines, now).Milliseconds()
+	t.OldestMS = oldest(lines)
 	if sv, err := s.served(name); err == nil {
 		t.TargetLagMS = sv.Lag.Milliseconds()
 	}
-	t.Rates.In, t.Rates.Out = s.books.rates(name, t.Ledger, now)
+	t.Rates.In, t.Rates.Out = s.books.rates(name, t.Ledger, r.at)
+	t.Saved = s.books.saved(name, t.Ledger)
 	if left := t.Rates.Out - t.Rates.In; t.Backlog.Rows == 0 {
 		t.TimeToEmpty = new(float64)
 	} else if left > 0 {
@@ -173,8 +251,11 @@ func (s *Server) tableStatus(ctx context.Context, name string, lines []partition
 	if done := t.Ledger.Committed + t.Ledger.Coalesced; done > 0 {
 		t.Coalescing = float64(t.Ledger.Coalesced) / float64(done)
 	}
-	for _, f := range flushers {
-		t.flushed(f.Tables[name])
+	for i := range r.flushers {
+		t.flushed(r.flushers[i].Tables[name])
+	}
+	for i := range lines {
+		lines[i].Halted = lines[i].Halted || t.Halted
 	}
 	if sv, err := s.served(name); err == nil {
 		c := s.reads.of(name).snapshot()
@@ -200,44 +281,4 @@ func most(a *float64, b float64) *float64 {
 		return &b
 	}
 	return a
-}
-
-// verdict says in one word and one sentence how things are.
-func verdict(st *status) (word, why string) {
-	switch {
-	case !st.Redis.OK:
-		return "blocked", st.Redis.Detail
-	case !st.Postgres.OK:
-		return "blocked", st.Postgres.Detail
-	case st.Breaker.all:
-		return "blocked", st.Breaker.sentence(st.At)
-	}
-	for _, name := range sortedKeys(st.Tables) {
-		if t := st.Tables[name]; t.Halted {
-			return "blocked", fmt.Sprintf("Table %s is halted: %s", name, t.Error)
-		}
-	}
-	for _, name := range sortedKeys(st.Tables) {
-		if r := st.Tables[name].Refusing; r != nil {
-			return "blocked", "Writes are refused. " + r.Detail
-		}
-	}
-	word, why = "ok", "Everything accepted is committed within its target lag."
-	for _, name := range sortedKeys(st.Tables) {
-		t := st.Tables[name]
-		if t.Backlog.Rows == 0 || t.OldestMS <= 2*max(t.TargetLagMS, 250) {
-			continue
-		}
-		age := (time.Duration(t.OldestMS) * time.Millisecond).Round(100 * time.Millisecond)
-		if t.Rates.Out == 0 && t.OldestMS > 5000 {
-			hint := "no flusher reports; start one with headpond serve --role flusher."
-			if len(st.FlushWorkers) > 0 {
-				hint = "flushers run; " + t.Error
-			}
-			return "stalled", fmt.Sprintf("Table %s has %d rows waiting, the oldest for %s, and nothing is being committed: %s", name, t.Backlog.Rows, age, hint)
-		}
-		word = "behind"
-		why = fmt.Sprintf("Table %s is %s behind with %d rows waiting; %.0f rows/s come in and %.0f go out.", name, age, t.Backlog.Rows, t.Rates.In, t.Rates.Out)
-	}
-	return word, why
 }

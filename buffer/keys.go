@@ -12,6 +12,9 @@ const (
 	channelOpened  = "hp:opened" // an epoch was opened, or is closed and waits for who takes part in it
 )
 
+// keyPaused is a hash: the tables that are not to be flushed, and since when.
+const keyPaused = "hp:paused"
+
 // Place names one partition of one table.
 type Place struct {
 	Table     string

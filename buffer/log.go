@@ -113,24 +113,29 @@ func frame(m redis.XMessage) (*table.Frame, error) {
 	return f, f.Check()
 }
 
-// Oldest is when the first row after an id was accepted; zero when there is
-// none.
-func (b *Buffer) Oldest(ctx context.Context, p Place, after table.ID) (time.Time, error) {
-	got, err := b.rdb.XRangeN(ctx, p.log(), "("+after.String(), "+", 1).Result()
-	if err != nil {
-		return time.Time{}, unavailable("read log partition="+p.String(), err)
+// Oldest tells for each place when the first row after an id was accepted; zero
+// when there is none.
+func (b *Buffer) Oldest(ctx context.Context, places []Place, after []table.ID) ([]time.Time, error) {
+	if len(places) == 0 {
+		return nil, nil
 	}
-	if len(got) == 0 {
-		return time.Time{}, nil
+	pipe := b.rdb.Pipeline()
+	cmds := make([]*redis.XMessageSliceCmd, len(places))
+	for i, p := range places {
+		cmds[i] = pipe.XRangeN(ctx, p.log(), "("+after[i].String(), "+", 1)
 	}
-	f, err := frame(got[0])
-	if err != nil {
-		return time.Time{}, err
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, unavailable("read logs", err)
 	}
-	if f.Len() == 0 {
-		return time.Time{}, nil
+	out := make([]time.Time, len(places))
+	for i, c := range cmds {
+		if got := c.Val(); len(got) == 1 {
+			if f, err := frame(got[0]); err == nil && f.Len() > 0 {
+				out[i] = f.Accepted(0)
+			}
+		}
 	}
-	return f.Accepted(0), nil
+	return out, nil
 }
 
 // DeadRow names a row that went to the dead letters.
@@ -213,35 +218,82 @@ func (s *Settlement) retain() int64 {
 // Commit is when a write was picked up, copied and committed.
 type Commit struct {
 	Epoch                     uint64 // of the commit; 0 when it is not known
+	From, To                  uint64 // the rows of the partition that were committed with it; From is 0 when it is not known
 	Picked, Copied, Committed time.Time
+}
+
+// Story is what is known of a row with a receipt; times are zero when they are not
+// known (any more).
+type Story struct {
+	Accepted time.Time
+	Appended time.Time // when Redis took it, by the clock of Redis
+	Commit   Commit
 }
 
 // Life looks up when the row with the given id was accepted and committed;
 // either is zero when it is not known (any more).
 func (b *Buffer) Life(ctx context.Context, p Place, id table.ID) (accepted time.Time, commit Commit, err error) {
+	s, err := b.Story(ctx, p, id)
+	return s.Accepted, s.Commit, err
+}
+
+// Story looks up what is known of the row with the given id.
+func (b *Buffer) Story(ctx context.Context, p Place, id table.ID) (s Story, err error) {
 	pipe := b.rdb.Pipeline()
 	row := pipe.XRangeN(ctx, p.log(), id.String(), "+", 1)
 	done := pipe.XRangeN(ctx, p.commits(), id.String(), "+", 1)
 	if _, err := pipe.Exec(ctx); err != nil {
-		return accepted, commit, unavailable("look up receipt", err)
+		return s, unavailable("look up receipt", err)
 	}
 	if got := row.Val(); len(got) == 1 {
 		f, err := frame(got[0])
 		if err != nil {
-			return accepted, commit, err
+			return s, err
 		}
 		if first := f.First(); !first.After(id) && f.Len() > 0 {
-			accepted = f.Accepted(int(id.Seq - first.Seq))
+			s.Accepted = f.Accepted(int(id.Seq - first.Seq)) //nolint:gosec // a row of the frame
+			if us := field(got[0], "r"); us > 0 {
+				s.Appended = time.UnixMicro(us)
+			}
 		}
 	}
 	if got := done.Val(); len(got) == 1 {
-		at := func(name string) time.Time {
-			s, _ := got[0].Values[name].(string)
-			ms, _ := strconv.ParseInt(s, 10, 64)
-			return time.UnixMilli(ms)
+		at := func(name string) time.Time { return time.UnixMilli(field(got[0], name)) }
+		to, _ := table.ParseID(got[0].ID)
+		s.Commit = Commit{
+			Epoch: to.Epoch, From: uint64(field(got[0], "f")), To: to.Seq, //nolint:gosec // never negative
+			Picked: at("p"), Copied: at("c"), Committed: at("t"),
 		}
-		id, _ := table.ParseID(got[0].ID)
-		commit = Commit{Epoch: id.Epoch, Picked: at("p"), Copied: at("c"), Committed: at("t")}
 	}
-	return accepted, commit, nil
+	return s, nil
+}
+
+func field(m redis.XMessage, name string) int64 {
+	text, _ := m.Values[name].(string)
+	n, _ := strconv.ParseInt(text, 10, 64)
+	return n
+}
+
+// Newest gives the last frames of a log after an id, newest first, at most so many;
+// all says that there are no others.
+func (b *Buffer) Newest(ctx context.Context, p Place, after table.ID, most int) (out []*table.Frame, all bool, err error) {
+	upto := "+"
+	for len(out) < most {
+		got, err := b.rdb.XRevRangeN(ctx, p.log(), upto, "("+after.String(), readStep).Result()
+		if err != nil {
+			return nil, false, unavailable("read log partition="+p.String(), err)
+		}
+		for _, m := range got {
+			f, err := frame(m)
+			if err != nil {
+				return nil, false, fmt.Errorf("read log partition=%s id=%s: %w", p, m.ID, err)
+			}
+			out = append(out, f)
+			upto = "(" + m.ID
+		}
+		if len(got) < readStep {
+			return out, true, nil
+		}
+	}
+	return out, false, nil
 }

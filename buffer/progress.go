@@ -47,6 +47,9 @@ type FlusherStats struct {
 	Tables  map[string]FlushStats `json:"tables"`
 	Breaker Breaker               `json:"breaker"`
 
+	LastCommit time.Time `json:"last_commit_at,omitzero"`
+	LastError  string    `json:"last_error,omitempty"` // of the last batch that failed; empty when the one after it did not
+
 	// Unreplicated is since when no commit of this process was confirmed by a
 	// synchronous standby that should be there; zero: they are.
 	Unreplicated time.Time `json:"unreplicated_since,omitzero"`
@@ -70,9 +73,11 @@ const (
 
 // WorkerStats is what one worker does now.
 type WorkerStats struct {
-	State string    `json:"state"` // idle, reading, writing, settling
-	Table string    `json:"table,omitempty"`
-	Since time.Time `json:"since"`
+	State      string    `json:"state"` // idle, reading, copying, merging, committing, settling
+	Table      string    `json:"table,omitempty"`
+	Partitions []int     `json:"partitions,omitempty"` // that it took
+	Rows       int       `json:"rows,omitempty"`       // of the batch, once they are read
+	Since      time.Time `json:"since"`                // of the state
 }
 
 // FlushStats is how the flushes of one table went in one process. Lags are in
@@ -83,6 +88,9 @@ type FlushStats struct {
 	LagP99    float64 `json:"lag_p99_ms"`
 	LagP999   float64 `json:"lag_p999_ms"`
 	LagRows   int64   `json:"lag_rows"`
+	NowP50    float64 `json:"lag_now_p50_ms"` // over the rows committed in the last two to four seconds
+	NowP99    float64 `json:"lag_now_p99_ms"`
+	NowRows   int64   `json:"lag_now_rows"`
 	Batches   int64   `json:"batches"`
 	Rows      int64   `json:"rows"`
 	Coalesced int64   `json:"coalesced"` // of Rows: merged into another before they were written

@@ -21,7 +21,7 @@ const (
 	Corruption  Class = "corruption"  // the database is damaged: halted
 	Poison      Class = "poison"      // too many rows are refused: halted
 	DataGap     Class = "gap"         // accepted rows are missing in the log
-	PutOff      Class = "waiting"     // for rows of another table
+	PutOff      Class = "waiting"     // for rows of another table, or the table is paused
 )
 
 // Classes is all of them.
@@ -31,7 +31,7 @@ var Classes = []Class{Unreachable, BufferAway, Environment, Contention, Schema, 
 func ClassOf(err error) Class {
 	var told interface{ Class() Class }
 	switch gap := new(Gap); {
-	case isWaiting(err):
+	case isWaiting(err), isPaused(err):
 		return PutOff
 	case errors.As(err, &told):
 		return told.Class()

@@ -14,6 +14,8 @@ type Log interface {
 	Tails(ctx context.Context, places []buffer.Place) ([]buffer.Tail, error)
 	Frames(ctx context.Context, p buffer.Place, after table.ID, rows, size int) ([]*table.Frame, error)
 	Settle(ctx context.Context, all []buffer.Settlement) ([]buffer.Tail, error)
+	// Paused reports whether somebody wants a table not to be flushed.
+	Paused(ctx context.Context, table string) (bool, error)
 	// Reopen compares a place with its watermark again. torn is the epoch in which
 	// frames were found missing from its log, 0 for none.
 	Reopen(ctx context.Context, p buffer.Place, torn uint64) error
@@ -45,6 +47,8 @@ type Batch struct {
 	// it: the count-th of a batch of so many rows, for a reason in a few words. An
 	// error ends the Flush. Nil: any number may be refused.
 	Refuse func(count, rows int, why string) error
+	// Doing hears what is being done with the batch: merging, committing.
+	Doing func(state string)
 }
 
 // Load gives the rows after each claim, in the same order; a Part may be empty.

@@ -198,7 +198,7 @@ func (f *Flusher) finish(r result) {
 		f.slog.Info("flushes go on")
 	}
 	switch class := ClassOf(r.err); {
-	case isWaiting(r.err):
+	case class == PutOff:
 		f.slog.Debug("flush put off", "table", name, "why", r.err)
 	case r.err != nil:
 		f.board.table(name, func(t *tableBoard) { t.failed(class) })

@@ -31,6 +31,8 @@ type world struct {
 	flushes   int
 
 	unreplicated bool // commits from now on
+	paused       bool
+	asked        int // whether it is
 }
 
 func newWorld() *world {
@@ -108,6 +110,13 @@ func (w *world) Settle(_ context.Context, all []buffer.Settlement) ([]buffer.Tai
 }
 
 // Reopen finds that nobody has what is missing.
+func (w *world) Paused(context.Context, string) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked++
+	return w.paused, nil
+}
+
 func (w *world) Reopen(_ context.Context, p buffer.Place, torn uint64) error {
 	return fmt.Errorf("data gap in %s: torn=%d", p, torn)
 }

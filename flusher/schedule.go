@@ -56,7 +56,11 @@ type trouble struct {
 // table waits for comes within one; where the cause is shared the breaker waits.
 func (t *trouble) grow() {
 	switch t.class {
-	case PutOff, Unreachable, BufferAway:
+	case PutOff:
+		if t.pause = firstPause; isPaused(t.err) {
+			t.pause = pausedLook
+		}
+	case Unreachable, BufferAway:
 		t.pause = firstPause
 	case Contention:
 		t.pause = min(max(2*t.pause, firstLock), mostLock)
@@ -273,8 +277,9 @@ func (s *schedule) done(j *job, remains map[int]left, rows, merged int, took tim
 // idle reports that nothing is pending or running.
 func (s *schedule) idle() bool {
 	for _, st := range s.tables {
+		waits := !isPaused(st.trouble.err) // what is paused is not waited for
 		for i := range st.parts {
-			if st.parts[i].pending || st.parts[i].running {
+			if st.parts[i].pending && waits || st.parts[i].running {
 				return false
 			}
 		}

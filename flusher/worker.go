@@ -33,17 +33,20 @@ type result struct {
 }
 
 func (w *worker) do(ctx context.Context, j *job) result {
-	w.f.board.worker(w.id, "reading", j.table.Name)
-	defer w.f.board.worker(w.id, "idle", "")
+	w.f.board.took(w.id, j)
 	r := result{job: j, remains: make(map[int]left)}
 	start := time.Now()
 	r.err = w.flush(ctx, j, &r)
 	r.took = time.Since(start)
+	w.f.board.ended(w.id, &r)
 	return r
 }
 
 // flush makes one batch: look where the partitions stand, flush them, settle.
 func (w *worker) flush(ctx context.Context, j *job, r *result) error {
+	if err := w.f.unpaused(ctx, j); err != nil {
+		return err
+	}
 	places := make([]buffer.Place, len(j.partitions))
 	for i, p := range j.partitions {
 		places[i] = buffer.Place{Table: j.table.Name, Partition: p}
@@ -82,11 +85,12 @@ func (w *worker) flush(ctx context.Context, j *job, r *result) error {
 	load := func(ctx context.Context, claims []Claim) (parts []Part, err error) {
 		picked.Store(time.Now().UnixMilli())
 		parts, torn, err = w.load(ctx, claims, j, stands)
-		w.f.board.worker(w.id, "writing", j.table.Name)
+		w.f.board.does(w.id, "copying", rowsOf(parts))
 		return parts, err
 	}
 	report, err := w.f.store.Flush(ctx, Batch{
 		Table: j.table.Name, Partitions: todo, Load: load, DatabaseWins: j.table.DatabaseWins,
+		Doing:  func(state string) { w.f.board.does(w.id, state, 0) },
 		Orphan: func(ctx context.Context, parent string) error { return w.f.orphan(ctx, j, parent) },
 		Refuse: func(count, rows int, why string) error {
 			return w.f.refuse(refused{table: j.table.Name, count: count, rows: rows, why: why})
@@ -95,7 +99,7 @@ func (w *worker) flush(ctx context.Context, j *job, r *result) error {
 	if err != nil {
 		return err
 	}
-	w.f.board.worker(w.id, "settling", j.table.Name)
+	w.f.board.does(w.id, "settling", 0)
 	if err := FailCommitted.Reach(); err != nil {
 		return err
 	}
@@ -132,6 +136,13 @@ func (w *worker) load(ctx context.Context, claims []Claim, j *job, stands map[bu
 		return nil, nil, err
 	}
 	return parts, slices.DeleteFunc(gaps, func(t *torn) bool { return t == nil }), nil
+}
+
+func rowsOf(parts []Part) (n int) {
+	for i := range parts {
+		n += parts[i].Rows()
+	}
+	return n
 }
 
 // settle tells the log what is committed now, and what was found committed
@@ -195,6 +206,7 @@ func (f *Flusher) measure(tbl string, p *Part, report *Report) {
 		for _, fr := range p.Frames {
 			lagRuns(fr, now, func(lag time.Duration, rows int64) {
 				t.lag.record(lag, rows, now)
+				t.lagNow.record(lag, rows, now)
 				f.observe.Lag(tbl, lag, rows)
 			})
 			t.Rows += int64(fr.Len())

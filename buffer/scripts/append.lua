@@ -148,12 +148,14 @@ end
 
 local first = (seq + 1) .. ''
 local last = seq
+local clock = redis.call('TIME')
+local now = clock[1] .. string.sub('00000' .. clock[2], -6)
 arg = 11
 for _ = 1, nframes do
   last = last + tonumber(ARGV[arg])
   bytes = bytes + #ARGV[arg + 3] + #ARGV[arg + 4]
   redis.call('XADD', log, epoch .. '-' .. last,
-    'c', ARGV[arg + 1], 't', ARGV[arg + 2], 'h', ARGV[arg + 3], 'd', ARGV[arg + 4], 'b', int(bytes))
+    'c', ARGV[arg + 1], 't', ARGV[arg + 2], 'h', ARGV[arg + 3], 'd', ARGV[arg + 4], 'b', int(bytes), 'r', now)
   arg = arg + 5
 end
 

@@ -34,12 +34,13 @@ for i = 12, #ARGV, 2 do
 end
 
 if to > wm then
+  local from = int(wm + 1)
   wm = to
   if ARGV[4] ~= '' then wmbytes = math.max(wmbytes, tonumber(ARGV[4])) end
   if wm == seq then wmbytes = bytes end
   -- A new epoch starts at the old watermark, so this id is above all before it.
   redis.pcall('XADD', commits, ARGV[2] .. '-' .. int(wm),
-    't', ARGV[5], 'p', ARGV[6], 'c', ARGV[7], 'b', int(wmbytes))
+    't', ARGV[5], 'p', ARGV[6], 'c', ARGV[7], 'b', int(wmbytes), 'f', from)
   redis.call('HSET', meta, 'wm', int(wm), 'wmbytes', int(wmbytes))
   if ARGV[8] == '-1' then redis.call('HSET', meta, 'hold', '1') else redis.call('HDEL', meta, 'hold') end
   redis.call('PUBLISH', 'hp:settled', string.match(prefix, '{(.*)}') .. ' ' .. int(wm) .. ' ' .. ARGV[11])

@@ -18,6 +18,7 @@ import (
 //	h  the row heads: headSize bytes for each row
 //	d  the rows: COPY text lines, with a field of changes where the operation has one (Change)
 //	b  bytes appended to the log so far, this frame included (set by the script)
+//	r  when Redis took the frame, by its clock, microseconds since 1970 (set by the script)
 //
 // or only l and b: l rows that were acknowledged are lost, and nothing else is here.
 //

@@ -43,10 +43,12 @@ type settings struct {
 	redisURL    string
 	config      *config
 	log         *slog.Logger
-	local       func() any             // the local stack's part of the status
-	ready       func(api string) error // called once, when the catalog was read; api is the address served, if any
-	stateDir    string                 // for what this process has acknowledged; empty: none
-	installs    bool                   // triggers of watched tables: the database is a private one
+	local       func() any                  // the local stack's part of the status
+	ready       func(api string) error      // called once, when the catalog was read; api is the address served, if any
+	stateDir    string                      // for what this process has acknowledged; empty: none
+	kill        func() (pid int, err error) // ends the flusher of the local stack; nil when it is no process of its own
+	readOnly    bool                        // nothing is changed through /admin/v1
+	installs    bool                        // triggers of watched tables: the database is a private one
 }
 
 // app is one process: it introduces the rooms to each other.
@@ -115,6 +117,8 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 	a.server, err = api.New(l.api(), api.Deps{
 		Buffer: a.buffer, Edge: a.edge, Ledger: watermarks, Letters: postgres.NewLetters(a.pool), Metrics: a.telemetry.handler,
 		Local: s.local, Warnings: a.watches.warnings, Checks: a.safety.found, Log: s.log,
+		ReadOnly: s.readOnly || s.config.Dashboard.ReadOnly, KillFlusher: s.kill,
+		Pool: a.poolNow, Peers: a.processes.Alive, Reload: a.tables.reload,
 	})
 	if err != nil {
 		return nil, err
@@ -142,6 +146,14 @@ func (a *app) bufferConfig() buffer.Config {
 		c.Memory, c.Tally = int64(a.config.Limits.Memory), a.stateDir
 	}
 	return c
+}
+
+// poolNow is the connections of the API to Postgres.
+func (a *app) poolNow() api.PostgresPool {
+	s := a.pool.Stat()
+	return api.PostgresPool{
+		Total: int(s.TotalConns()), Idle: int(s.IdleConns()), Max: int(s.MaxConns()), Waiting: s.EmptyAcquireCount(),
+	}
 }
 
 func (a *app) close() {

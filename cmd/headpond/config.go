@@ -23,6 +23,8 @@ type config struct {
 	Defaults tableConfig            `yaml:"tables_default"` // for all tables, unless tables says otherwise
 	Limits   limitsConfig           `yaml:"limits"`
 	Flusher  flusherConfig          `yaml:"flusher"`
+
+	Dashboard dashboardConfig `yaml:"dashboard"`
 }
 
 // tableConfig is how one table is served. What is left out comes from
@@ -65,6 +67,10 @@ type limitsConfig struct {
 type flusherConfig struct {
 	Workers int           `yaml:"workers"`
 	Drain   time.Duration `yaml:"drain"`
+}
+
+type dashboardConfig struct {
+	ReadOnly bool `yaml:"read_only"`
 }
 
 // defaultTable: eight partitions let four workers share one table's backlog

@@ -138,7 +138,22 @@ type state struct {
 	Ledger  books                             `json:"ledger"`
 	Letters int64                             `json:"dead_letters"`
 	Tables  map[string]struct{ Ledger books } `json:"tables"`
-	Stack   map[string]int                    `json:"local_stack"`
+	Stack   pids                              `json:"local_stack"`
+}
+
+// pids are the numbers of what the status says of the local stack.
+type pids map[string]int
+
+func (p *pids) UnmarshalJSON(text []byte) error {
+	var all map[string]any
+	*p = make(pids)
+	err := json.Unmarshal(text, &all)
+	for name, v := range all {
+		if pid, is := v.(float64); is {
+			(*p)[name] = int(pid)
+		}
+	}
+	return err
 }
 
 func (h *headpond) status(t *testing.T) (s state) {

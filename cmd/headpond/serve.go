@@ -34,11 +34,17 @@ func listenFlag() cli.Flag {
 	}
 }
 
+func readOnlyFlag() cli.Flag {
+	return &cli.BoolFlag{
+		Name: "dashboard-read-only", Usage: "refuse what changes something under /admin/v1", Sources: cli.EnvVars("HEADPOND_DASHBOARD_READ_ONLY"),
+	}
+}
+
 func serveCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "serve",
 		Usage: "run the API, the flusher or both against DATABASE_URL and REDIS_URL",
-		Flags: append(urlFlags(), listenFlag(), configFlag(), logFlag(),
+		Flags: append(urlFlags(), listenFlag(), configFlag(), logFlag(), readOnlyFlag(),
 			&cli.StringFlag{Name: "role", Usage: "all, api or flusher", Value: "all", Sources: cli.EnvVars("HEADPOND_ROLE")},
 			&cli.StringFlag{Name: "state-dir", Usage: "note in `DIR` how far this process has acknowledged writes (default: in the user's cache directory)", Sources: cli.EnvVars("HEADPOND_STATE_DIR")},
 			&cli.BoolFlag{Name: "migrate", Usage: "create or update the headpond schema first", Sources: cli.EnvVars("HEADPOND_MIGRATE")},
@@ -68,6 +74,7 @@ func readSettings(c *cli.Command) (settings, error) {
 	s := settings{
 		role: role(c.String("role")), listen: c.String("listen"),
 		databaseURL: c.String("database-url"), redisURL: c.String("redis-url"), log: newLog(c.String("log-level")),
+		readOnly: c.Bool("dashboard-read-only"),
 	}
 	switch s.role {
 	case roleAll, roleAPI:

@@ -23,11 +23,13 @@ type tables struct {
 	catalog *postgres.Catalog
 	version string
 	forgot  time.Time // when old Idempotency-Keys were
+
+	asked chan chan error // somebody wants the catalog to be read now, and its outcome
 }
 
 func newTables(a *app) *tables {
 	sel := postgres.Selection{Expose: a.config.Expose, Tables: slices.Sorted(maps.Keys(a.config.Tables))}
-	return &tables{a: a, catalog: postgres.NewCatalog(a.pool, sel), targets: make(map[string]*buffer.Target), opened: make(map[string]bool)}
+	return &tables{a: a, catalog: postgres.NewCatalog(a.pool, sel), targets: make(map[string]*buffer.Target), opened: make(map[string]bool), asked: make(chan chan error)}
 }
 
 // lookup gives a table as the catalog knows it now, or nil. Safe for concurrent use.
@@ -68,8 +70,12 @@ const catalogEvery = time.Second
 // watch reads the catalog, at once and whenever it has changed, until ctx ends.
 func (t *tables) watch(ctx context.Context) error {
 	complained := false
+	var answer chan error // somebody waits for it; nil for nobody
 	for {
-		err := t.refresh(ctx)
+		err := t.refresh(ctx, answer != nil)
+		if answer != nil {
+			answer <- err
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -83,7 +89,29 @@ func (t *tables) watch(ctx context.Context) error {
 		t.checkDrained(ctx)
 		t.forgetMarks(ctx)
 		t.a.watches.check(ctx)
-		pause(ctx, catalogEvery)
+		select {
+		case <-ctx.Done():
+			return nil
+		case answer = <-t.asked:
+		case <-time.After(catalogEvery):
+			answer = nil
+		}
+	}
+}
+
+// reload reads the catalog again, whether it has changed or not, and waits for it.
+func (t *tables) reload(ctx context.Context) error {
+	answer := make(chan error, 1)
+	select {
+	case t.asked <- answer:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -98,11 +126,11 @@ func (t *tables) forgetMarks(ctx context.Context) {
 	}
 }
 
-func (t *tables) refresh(ctx context.Context) error {
+func (t *tables) refresh(ctx context.Context, anyway bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	version, err := t.catalog.Version(ctx)
-	if err != nil || version == t.version {
+	if err != nil || version == t.version && !anyway {
 		return err
 	}
 	read, version, err := t.load(ctx, version)

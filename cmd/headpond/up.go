@@ -22,7 +22,7 @@ func upCommand() *cli.Command {
 		Usage: "run everything on this machine: a private Redis and PostgreSQL, the API and the flusher",
 		Description: "Keeps its data between runs. Ctrl-C stops everything. With DATABASE_URL or REDIS_URL set,\n" +
 			"that server is used and only the other is started.",
-		Flags: append(urlFlags(), listenFlag(), configFlag(), logFlag(),
+		Flags: append(urlFlags(), listenFlag(), configFlag(), logFlag(), readOnlyFlag(),
 			&cli.StringFlag{Name: "data-dir", Usage: "keep the data in `DIR`", Value: up.DefaultDataDir(), Sources: cli.EnvVars("HEADPOND_DATA_DIR")},
 			&cli.BoolFlag{Name: "ephemeral", Usage: "keep the data in a temporary directory that is removed at the end"},
 			&cli.BoolFlag{Name: "split", Usage: "run the flusher as a process of its own"},
@@ -46,7 +46,7 @@ func runUp(ctx context.Context, c *cli.Command) error {
 	}
 	s := settings{
 		role: roleAll, listen: c.String("listen"), config: cfg, log: newLog(c.String("log-level")),
-		databaseURL: c.String("database-url"), redisURL: c.String("redis-url"),
+		databaseURL: c.String("database-url"), redisURL: c.String("redis-url"), readOnly: c.Bool("dashboard-read-only"),
 	}
 	st := &stack{}
 	defer st.stop(s.log)
@@ -76,6 +76,7 @@ func runUp(ctx context.Context, c *cli.Command) error {
 			return err
 		}
 		g.Go(func() error { return st.flusher.Supervise(keeping) })
+		s.kill = st.killFlusher
 	}
 	s.local = st.status
 	s.installs = st.postgres != nil
@@ -152,8 +153,28 @@ func (st *stack) stop(log *slog.Logger) {
 	}
 }
 
-// status is the local stack's part of /admin/v1/status: the present pids.
+// errNoFlusher: it died a moment ago.
+var errNoFlusher = errors.New("the flusher does not run at this moment")
+
+// killFlusher sends SIGKILL; the supervisor starts the flusher again.
+func (st *stack) killFlusher() (pid int, err error) {
+	if pid = st.flusher.PID(); pid == 0 {
+		return 0, errNoFlusher
+	}
+	return pid, st.flusher.Kill()
+}
+
+// status is the local stack's part of /admin/v1/status.
 func (st *stack) status() any {
+	out := map[string]any{"can_kill_flusher": st.flusher != nil}
+	for name, pid := range st.pids() {
+		out[name] = pid
+	}
+	return out
+}
+
+// pids of the processes as they are now.
+func (st *stack) pids() map[string]int {
 	out := map[string]int{"flusher_pid": os.Getpid()}
 	if st.flusher != nil {
 		out["flusher_pid"] = st.flusher.PID()
@@ -174,8 +195,7 @@ func (st *stack) announce(c *cli.Command, s *settings, api string) error {
 		line := map[string]any{
 			"api": url, "dashboard": url + "/admin/v1/status", "database_url": s.databaseURL, "redis_url": s.redisURL, "pid": os.Getpid(),
 		}
-		pids, _ := st.status().(map[string]int)
-		for name, pid := range pids {
+		for name, pid := range st.pids() {
 			line[name] = pid
 		}
 		text, err := json.Marshal(line)

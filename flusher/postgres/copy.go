@@ -26,8 +26,9 @@ type batch struct {
 	first     []string  // what is executed before the next write, in its round trip
 	careful   bool      // rows are refused, in this batch or in one a moment ago: see step
 	refuse    func(count, rows int, why string) error
-	refused   int    // rows so far
-	graves    graves // what changes cannot be applied to
+	doing     func(state string) // nil: nobody asks
+	refused   int                // rows so far
+	graves    graves             // what changes cannot be applied to
 
 	// Of rows that replay dead letters, by part: how many were left out, and of the others how often they were tried.
 	left    []int64
@@ -54,6 +55,7 @@ type framed struct {
 func (b *batch) write(ctx context.Context) error {
 	b.coalesced = make([]int64, len(b.parts))
 	if !b.insertsOnly() {
+		b.does("merging")
 		if err := b.merge(ctx); err != nil {
 			return err
 		}
@@ -65,6 +67,12 @@ func (b *batch) write(ctx context.Context) error {
 		}
 	}
 	return b.undoLast(ctx)
+}
+
+func (b *batch) does(state string) {
+	if b.doing != nil {
+		b.doing(state)
+	}
 }
 
 func (b *batch) insertsOnly() bool {

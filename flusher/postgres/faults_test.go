@@ -358,3 +358,6 @@ func smallDisk(t *testing.T, server *up.Postgres, size string) string {
 
 // Reopen implements flusher.Log: its log is whole.
 func (b *faultBundle) Reopen(context.Context, buffer.Place, uint64) error { return nil }
+
+// Paused implements flusher.Log: it never is.
+func (b *faultBundle) Paused(context.Context, string) (bool, error) { return false, nil }

@@ -103,7 +103,7 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 	if err := flusher.FailRead.Reach(); err != nil {
 		return nil, err
 	}
-	b := &batch{conn: conn, table: t, orphan: s.orphans(job), refuse: job.Refuse, careful: s.poisoned.lately(job.Table)}
+	b := &batch{conn: conn, table: t, orphan: s.orphans(job), refuse: job.Refuse, doing: job.Doing, careful: s.poisoned.lately(job.Table)}
 	replays := b.replays(report.Parts)
 	if err := b.visit(ctx, tx, haunted); err != nil {
 		return nil, err
@@ -139,6 +139,7 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 	if err := flusher.FailAdvanced.Reach(); err != nil {
 		return nil, err
 	}
+	b.does("committing")
 	if report.Unreplicated, err = commit(ctx, conn, tx); err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}

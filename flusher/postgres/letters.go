@@ -103,6 +103,21 @@ func (s *Letters) List(ctx context.Context, f buffer.LetterFilter) ([]buffer.Let
 	return out, nil
 }
 
+// OfKey gives the dead letters of one row, the newest first.
+func (s *Letters) OfKey(ctx context.Context, name, key string, most int) ([]buffer.Letter, error) {
+	rows, err := s.pool.Query(ctx, `
+		select `+letterColumns+` from headpond.dead_letters d
+		where d.table_name = $3 and d.key = $4 order by d.id desc limit $5`, mostListedRow, mostListedText, name, key, most)
+	if err != nil {
+		return nil, fmt.Errorf("list dead letters of a key: %w", err)
+	}
+	out, err := pgx.CollectRows(rows, scanLetter)
+	if err != nil {
+		return nil, fmt.Errorf("list dead letters of a key: %w", err)
+	}
+	return out, nil
+}
+
 // mostGroups bounds an answer: the reasons are few, unless a SQLSTATE is made
 // up by a trigger.
 const mostGroups = 1000
