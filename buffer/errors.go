@@ -38,7 +38,7 @@ type verdict int
 const (
 	notApplied verdict = iota // certainly not applied; may be tried again
 	unknown                   // sent, and no answer
-	noScript                  // not applied; handshake and load the scripts
+	noScript                  // not applied; handshake first, which loads the scripts
 	broken                    // an error of the script itself: a bug
 )
 
@@ -47,14 +47,34 @@ const (
 var refusals = []string{
 	"OOM", "MISCONF", "READONLY", "LOADING", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN",
 	"BUSY", "TRYAGAIN", "NOAUTH", "NOPERM", "WRONGPASS", "DENIED", "ERR max number of clients", "ERR AUTH", "MOVED", "ASK",
+	moving,
 }
+
+// moving is how Redis ends a script that asks for a key of a slot which is being
+// moved to another node of a Cluster. Half of the partition's keys are there
+// already, and nobody can tell a key that was moved from one that never was. So
+// each script that uses keys which it does not declare first asks for two that
+// never are: as long as the slot is being moved that is an error, on both nodes,
+// and the script has done nothing. Source: Redis 7.0 cluster.c (getNodeByQuery),
+// script.c (scriptVerifyClusterState).
+const moving = "ERR Script attempted to access a non local key"
+
+// passing reports whether err is one of a slot that is being moved.
+func passing(err error) bool {
+	return err != nil && (strings.HasPrefix(err.Error(), moving) || strings.HasPrefix(err.Error(), "TRYAGAIN"))
+}
+
+// belowLog is how Redis refuses a frame whose id is not above the last of the
+// log: the partition's meta is behind its log, and was not compared with it. Nothing
+// was applied, since XADD is the first write.
+const belowLog = "The ID specified in XADD is equal or smaller"
 
 // classify says what is known after a call ended with err.
 func classify(err error) verdict {
 	var reply redis.Error
 	if errors.As(err, &reply) {
 		text := reply.Error()
-		if strings.HasPrefix(text, "NOSCRIPT") {
+		if strings.HasPrefix(text, "NOSCRIPT") || strings.Contains(text, belowLog) {
 			return noScript
 		}
 		for _, r := range refusals {

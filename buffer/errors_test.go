@@ -39,11 +39,13 @@ func TestClassifyEveryReply(t *testing.T) {
 		"ERR max number of clients reached":                                                                                notApplied,
 		"ERR AUTH <password> called without any password configured for the default user. Are you sure your config is ok?": notApplied,
 
-		"NOSCRIPT No matching script. Please use EVAL.": noScript,
+		"NOSCRIPT No matching script. Please use EVAL.":                                                                       noScript,
+		"ERR The ID specified in XADD is equal or smaller than the target stream top item script: 6b1b, on @user_script:157.": noScript,
+
+		"ERR Script attempted to access a non local key in a cluster node script: 6b1b, on @user_script:48.": notApplied,
 
 		"WRONGTYPE Operation against a key holding the wrong kind of value script: 6b1b, on @user_script:7.": broken,
 		"ERR user_script:12: Script attempted to access nonexistent global variable 'x' script: 6b1b":        broken,
-		"ERR The ID specified in XADD is equal or smaller than the target stream top item script: 6b1b":      broken,
 		"ERR value is not an integer or out of range script: 6b1b":                                           broken,
 		"CROSSSLOT Keys in request don't hash to the same slot":                                              broken,
 		"ERR something that nobody has seen yet":                                                             broken,

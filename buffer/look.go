@@ -73,6 +73,7 @@ func (b *Buffer) look(ctx context.Context, all []asked) (found []*Found, errs []
 	if pipe.Len() > 0 {
 		_, _ = pipe.Exec(ctx)
 	}
+	b.outwait(ctx, calls)
 	b.mendTorn(calls)
 	closed := slices.DeleteFunc(slices.Clone(calls), func(l *looking) bool { return l.cmd == nil || !l.shut() })
 	if len(closed) > 0 && b.handshakeWithin(time.Now().Add(readerPatience)) == nil {
@@ -87,6 +88,24 @@ func (b *Buffer) look(ctx context.Context, all []asked) (found []*Found, errs []
 		}
 	}
 	return found, errs
+}
+
+// outwait asks again for keys of slots that are being moved, for a while.
+func (b *Buffer) outwait(ctx context.Context, calls []*looking) {
+	for end := time.Now().Add(readerPatience); time.Now().Before(end) && ctx.Err() == nil; {
+		pipe, n := b.rdb.Pipeline(), 0
+		for _, l := range calls {
+			if l.cmd != nil && passing(l.cmd.Err()) {
+				b.script(ctx, pipe, l)
+				n++
+			}
+		}
+		if n == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+		_, _ = pipe.Exec(ctx)
+	}
 }
 
 // readerPatience is how long readers wait for an epoch to be opened.

@@ -38,6 +38,7 @@ local indexed = ARGV[7] == '1'
 local nframes = tonumber(ARGV[8])
 local int = function(n) return string.format('%.0f', n) end -- for bytes, which may be more
 
+redis.call('EXISTS', prefix .. 'here:1', prefix .. 'here:2') -- an error while the slot is being moved: see moving in errors.go
 local m = redis.call('HMGET', meta, 'epoch', 'seq', 'wm', 'bytes', 'wmbytes', 'gen', 'glo', 'gn', 'p:' .. producer, 'strategy', 'closed')
 local epoch, back = m[1], ARGV[10] ~= ''
 if not epoch or m[11] and not back then return {'U'} end

@@ -4,6 +4,7 @@
 -- ARGV  1 prefix  2 name  3 sum  4 now, ms  5 most marks of a generation  6 most ms of a generation
 -- gives the sum that was claimed first: this one's when nobody was before
 local meta, prefix, name = KEYS[1], ARGV[1], ARGV[2]
+redis.call('EXISTS', prefix .. 'here:1', prefix .. 'here:2') -- an error while the slot is being moved: see moving in errors.go
 local m = redis.call('HMGET', meta, 'ig', 'in', 'it')
 local g, n, since = tonumber(m[1] or '1'), tonumber(m[2] or '0'), tonumber(m[3] or ARGV[4])
 local sum = redis.call('HGET', prefix .. 'marks:' .. g, name) or redis.call('HGET', prefix .. 'marks:' .. (g - 1), name)

@@ -12,6 +12,7 @@
 -- earlier one. While it stands no lease is given out, and none that was given
 -- out is of use: so no reader can put back a row that it loaded before. When
 -- nothing waits in the log its index is empty, so no reader looks there first.
+redis.call('EXISTS', ARGV[1] .. 'here:1', ARGV[1] .. 'here:2') -- an error while the slot is being moved: see moving in errors.go
 local m = redis.call('HMGET', KEYS[1], 'epoch', 'strategy', 'seq', 'wm', 'closed')
 if not m[1] or m[5] then return {'U'} end
 local strategy = m[2] or 'write-behind'

@@ -13,6 +13,7 @@
 -- before its commit; but it is changed, so that the writer does not put its row,
 -- which may be the older one, in its place. It ends by itself.
 local prefix = ARGV[1]
+redis.call('EXISTS', prefix .. 'here:1', prefix .. 'here:2') -- an error while the slot is being moved: see moving in errors.go
 local m = redis.call('HMGET', KEYS[1], 'gen', 'glo', 'wm')
 local gen, glo = tonumber(m[1] or '1'), tonumber(m[2] or '1')
 local wm = math.max(tonumber(m[3] or '0'), tonumber(ARGV[2]))

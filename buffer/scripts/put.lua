@@ -3,6 +3,7 @@
 -- KEYS  1 row:<key>, 2 meta            dirty:<g> share their hash tag
 -- ARGV  1 prefix  2 key  3 lease, '' for none  4 value, from the epoch on  5 ms to live
 -- gives 'K' stored, 'D' the log has a newer row, 'W' the key is being written, 'V' the lease does not stand any more
+redis.call('EXISTS', ARGV[1] .. 'here:1', ARGV[1] .. 'here:2') -- an error while the slot is being moved: see moving in errors.go
 local m = redis.call('HMGET', KEYS[2], 'gen', 'glo', 'wm', 'cache')
 for g = tonumber(m[1] or '1'), tonumber(m[2] or '1'), -1 do
   local id = redis.call('HGET', ARGV[1] .. 'dirty:' .. g, ARGV[2])

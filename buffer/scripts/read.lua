@@ -25,6 +25,7 @@
 local log, meta, prefix = KEYS[1], KEYS[2], ARGV[1]
 local now, stale, ahead = tonumber(ARGV[2]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local n = (#ARGV - 6) / 2
+redis.call('EXISTS', prefix .. 'here:1', prefix .. 'here:2') -- an error while the slot is being moved: see moving in errors.go
 local m = redis.call('HMGET', meta, 'gen', 'glo', 'wm', 'cache', 'gn', 'epoch', 'closed')
 if not m[6] or m[7] then return {'U'} end
 local gen, glo = tonumber(m[1] or '1'), tonumber(m[2] or '1')

@@ -3,6 +3,7 @@
 -- KEYS  1 meta           dirty:<g> shares its hash tag
 -- ARGV  1 prefix  2 epoch  then for each row: key, id (with a d behind it when it is a delete)
 -- gives 1, or 0 when that epoch is not the one that waits
+redis.call('EXISTS', ARGV[1] .. 'here:1', ARGV[1] .. 'here:2') -- an error while the slot is being moved: see moving in errors.go
 local m = redis.call('HMGET', KEYS[1], 'epoch', 'closed', 'gen', 'gn')
 if m[1] ~= ARGV[2] or not m[2] then return 0 end
 local dirty = ARGV[1] .. 'dirty:' .. (m[3] or '1')

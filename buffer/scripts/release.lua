@@ -4,6 +4,7 @@
 -- KEYS  1 meta           row:<key> shares its hash tag
 -- ARGV  1 prefix  2 token  3 ms to live  4 the rest of a clean row's head  then for each key: key, value ('' for none)
 -- gives how many rows were put
+redis.call('EXISTS', ARGV[1] .. 'here:1', ARGV[1] .. 'here:2') -- an error while the slot is being moved: see moving in errors.go
 local epoch = redis.call('HGET', KEYS[1], 'cache') or ''
 local put = 0
 for i = 5, #ARGV, 2 do

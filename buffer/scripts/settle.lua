@@ -15,6 +15,7 @@
 local log, meta, commits = KEYS[1], KEYS[2], KEYS[3]
 local prefix = ARGV[1]
 local int = function(n) return string.format('%.0f', n) end
+redis.call('EXISTS', prefix .. 'here:1', prefix .. 'here:2') -- an error while the slot is being moved: see moving in errors.go
 local m = redis.call('HMGET', meta, 'epoch', 'seq', 'wm', 'bytes', 'wmbytes', 'gen', 'glo', 'gn')
 local epoch = m[1]
 if not epoch then return {'', '0', '0', '0'} end

@@ -11,7 +11,6 @@ var faults = slices.Concat(processFaults, postgresFaults, schemaFaults, redisFau
 // notYet are faults whose promise is not kept yet, each with what is missing.
 // HEADPOND_NOT_YET=1 runs them all the same.
 var notYet = map[string]string{
-	"F43": "append.lua touches keys that it does not declare: while a slot moves it breaks off after XADD, and the partition takes no writes any more",
 }
 
 // elsewhere are the faults that do not happen in this suite, and why.
