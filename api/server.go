@@ -14,6 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
 
+	"github.com/headpond/headpond/api/dashboard"
 	"github.com/headpond/headpond/buffer"
 )
 
@@ -116,6 +117,10 @@ func New(limits Limits, d Deps) (*Server, error) {
 	e.GET("/openapi.yaml", document.getYAML)
 	for _, path := range []string{"/docs", "/docs/docs.css", "/docs/docs.js"} {
 		e.GET(path, getDocs)
+	}
+	page := echo.WrapHandler(dashboard.Handler())
+	for _, path := range []string{"/dashboard", "/dashboard/:file"} {
+		e.GET(path, page)
 	}
 	e.GET("/v1", s.listTables)
 	e.GET("/v1/receipts/:receipt", s.getReceipt)
