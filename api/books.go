@@ -231,13 +231,17 @@ func (s *Server) note(r *survey) {
 func booksOf(lines map[string][]partitionLine) map[string]Book {
 	out := make(map[string]Book, len(lines))
 	for name, l := range lines {
-		b := Book{ledgerLine: totals(l), Oldest: time.Duration(oldest(l)) * time.Millisecond}
-		for i := range l {
-			b.Bytes += l[i].BacklogSize
-		}
-		out[name] = b
+		out[name] = bookOf(l)
 	}
 	return out
+}
+
+func bookOf(lines []partitionLine) Book {
+	b := Book{ledgerLine: totals(lines), Oldest: time.Duration(oldest(lines)) * time.Millisecond}
+	for i := range lines {
+		b.Bytes += lines[i].BacklogSize
+	}
+	return b
 }
 
 // Books gives every table as it was at the last sample.

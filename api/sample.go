@@ -24,7 +24,7 @@ func (s *Server) tell(ctx context.Context, r *survey) {
 	}
 	var st *status
 	if s.streams.listeners() > 0 {
-		st = s.statusOf(ctx, r)
+		st = s.statusOf(ctx, r, s.recentLetterCounts)
 	}
 	s.publish(&total, tables, st)
 }
@@ -42,7 +42,7 @@ func (s *Server) pointsOf(r *survey, before *moment, reads map[string]rowReads) 
 		p := unknownPoint()
 		p[colOldest] = float64(oldest(of))
 		if r.redis == nil {
-			b := booksOf(map[string][]partitionLine{name: of})[name]
+			b := bookOf(of)
 			p.stand(&b)
 			if before != nil {
 				if was, known := before.tables[name]; known {

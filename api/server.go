@@ -56,6 +56,7 @@ type Server struct {
 	moments moments
 	diary   diary
 	streams streams
+	tally   letterTally
 }
 
 // Deps are what a Server stands on.

@@ -123,11 +123,11 @@ const statusTime = 2 * time.Second
 func (s *Server) status(ctx context.Context) *status {
 	r := s.survey(ctx, statusTime)
 	r.flushers = s.diary.alive(r.flushers)
-	return s.statusOf(ctx, r)
+	return s.statusOf(ctx, r, s.letterCounts)
 }
 
 // statusOf makes the status of a reading, and asks Postgres for the rest.
-func (s *Server) statusOf(ctx context.Context, r *survey) *status {
+func (s *Server) statusOf(ctx context.Context, r *survey, letterCounts func(context.Context) map[string]int64) *status {
 	ctx, cancel := context.WithTimeout(ctx, statusTime)
 	defer cancel()
 	st := &status{
@@ -158,7 +158,7 @@ func (s *Server) statusOf(ctx context.Context, r *survey) *status {
 	}
 	var letters map[string]int64
 	if st.Postgres.OK {
-		letters = s.letterCounts(ctx)
+		letters = letterCounts(ctx)
 		if events, err := s.ledger.Events(ctx, mostEvents); err == nil && events != nil {
 			st.Recoveries = events
 		}
