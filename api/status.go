@@ -41,6 +41,8 @@ type status struct {
 	Storage      []storageLine          `json:"storage"`
 	Pools        pools                  `json:"pools"`
 	Events       []happening            `json:"events"` // newest first
+
+	lost string // what became of the flusher that was there a moment ago; empty when there is one, or was none
 }
 
 type backlog struct {
@@ -133,7 +135,7 @@ func (s *Server) statusOf(ctx context.Context, r *survey, letterCounts func(cont
 	st := &status{
 		At: r.at.UTC(), TablesAt: r.at.UTC(), PID: os.Getpid(), Tables: map[string]tableStatus{}, FlushWorkers: []flushWorker{}, Flushers: []flusherLine{},
 		Redis: health{OK: true}, Postgres: health{OK: true}, Warnings: []string{}, Recoveries: []buffer.Event{},
-		ReadOnly: s.readOnly, Events: s.diary.lately(r.at), Pools: s.poolsNow(),
+		ReadOnly: s.readOnly, Events: s.diary.lately(r.at), lost: s.diary.lost(), Pools: s.poolsNow(),
 	}
 	if s.local != nil {
 		st.LocalStack = s.local()
