@@ -8,9 +8,16 @@ import (
 	"github.com/headpond/headpond/buffer"
 )
 
+// told is what the pages were told.
+type told struct {
+	total  point
+	tables map[string]point
+	quiet  bool // nothing waits, comes, goes or is read, and all are there
+}
+
 // tell makes of a reading what the pages are told: a point of the history, what
 // happened since the one before, and, while somebody listens, the whole status.
-func (s *Server) tell(ctx context.Context, r *survey) {
+func (s *Server) tell(ctx context.Context, r *survey) told {
 	s.notice(ctx, r)
 	r.flushers = s.diary.alive(r.flushers)
 	reads := s.rowReads()
@@ -27,6 +34,8 @@ func (s *Server) tell(ctx context.Context, r *survey) {
 		st = s.statusOf(ctx, r, s.recentLetterCounts)
 	}
 	s.publish(&total, tables, st)
+	quiet := r.redis == nil && r.postgres == nil && total[colBacklogRows] == 0 && total[colIn] == 0 && total[colOut] == 0 && total[colReads] == 0
+	return told{total, tables, quiet}
 }
 
 // pointsOf a reading. What can only be told by Redis is unknown when it is away,
