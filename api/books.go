@@ -190,22 +190,29 @@ func totals(lines []partitionLine) (l ledgerLine) {
 }
 
 // Sample keeps the books until ctx ends. One goroutine runs it. It reads every
-// second, for the history; the books, which are for longer spans, take every other
-// reading.
+// second, for the history, and every other one while nothing happens and nobody
+// listens: with 800 partitions a reading costs 5 ms. The books, which are for longer
+// spans, take every other reading.
 func (s *Server) Sample(ctx context.Context) error {
 	tick := time.NewTicker(historyStep)
 	defer tick.Stop()
+	var last told
 	for n := 0; ; n++ {
-		r := s.survey(ctx, sampleTime)
-		if ctx.Err() != nil {
-			return nil
+		books := n%int(sampleEvery/historyStep) == 0
+		if last.quiet && !books && s.streams.listeners() == 0 {
+			s.publish(&last.total, last.tables, nil)
+		} else {
+			r := s.survey(ctx, sampleTime)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if r.redis == nil && books {
+				s.note(r)
+				s.lookBack(ctx, r.lines)
+				s.measure(ctx, r.lines)
+			}
+			last = s.tell(ctx, r)
 		}
-		if r.redis == nil && n%int(sampleEvery/historyStep) == 0 {
-			s.note(r)
-			s.lookBack(ctx, r.lines)
-			s.measure(ctx, r.lines)
-		}
-		s.tell(ctx, r)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -231,13 +238,17 @@ func (s *Server) note(r *survey) {
 func booksOf(lines map[string][]partitionLine) map[string]Book {
 	out := make(map[string]Book, len(lines))
 	for name, l := range lines {
-		b := Book{ledgerLine: totals(l), Oldest: time.Duration(oldest(l)) * time.Millisecond}
-		for i := range l {
-			b.Bytes += l[i].BacklogSize
-		}
-		out[name] = b
+		out[name] = bookOf(l)
 	}
 	return out
+}
+
+func bookOf(lines []partitionLine) Book {
+	b := Book{ledgerLine: totals(lines), Oldest: time.Duration(oldest(lines)) * time.Millisecond}
+	for i := range lines {
+		b.Bytes += lines[i].BacklogSize
+	}
+	return b
 }
 
 // Books gives every table as it was at the last sample.

@@ -131,6 +131,21 @@ func (d *diary) alive(all []buffer.FlusherStats) []buffer.FlusherStats {
 	})
 }
 
+// lost says which flusher was there a moment ago and is not any more; empty when
+// there is one, or none was heard of lately.
+func (d *diary) lost() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	text := ""
+	for _, id := range sortedKeys(d.flushers) {
+		if !d.flushers[id].lost {
+			return ""
+		}
+		text = fmt.Sprintf("the flusher process %s is gone, and no other is there yet.", id)
+	}
+	return text
+}
+
 // killed: somebody has ended a flusher process by this API.
 func (d *diary) killed(pid int, now time.Time) {
 	d.mu.Lock()

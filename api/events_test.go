@@ -81,14 +81,14 @@ func (l *listening) next() (e sent, err error) {
 // until reads on to an event that will do.
 func (l *listening) until(name string, will func(data []byte) bool) sent {
 	l.t.Helper()
-	for range 60 {
+	for range 240 {
 		e, err := l.next()
 		require.NoError(l.t, err)
 		if e.name == name && (will == nil || will(e.data)) {
 			return e
 		}
 	}
-	l.t.Fatal("no such event in a minute")
+	l.t.Fatal("no such event in two minutes")
 	return sent{}
 }
 

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"encoding/json"
 	"math"
 	"net/http"
@@ -246,17 +245,4 @@ func (s *Server) discardLetters(c echo.Context) error {
 
 func needsTable(done string) error {
 	return fault(codeBadFilter, "Dead letters are %s by their number, or those of a table: give table, and group to choose among them.", done)
-}
-
-// letterCounts is how many dead letters each table has now; nil when Postgres
-// cannot be asked.
-func (s *Server) letterCounts(ctx context.Context) map[string]int64 {
-	if s.letters == nil {
-		return nil
-	}
-	counts, err := s.letters.Counts(ctx)
-	if err != nil {
-		return nil
-	}
-	return counts
 }

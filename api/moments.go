@@ -9,8 +9,8 @@ import (
 	"github.com/headpond/headpond/buffer"
 )
 
-// momentsKept are seconds.
-const momentsKept = 20
+// momentsKept are seconds: those of the windows, and what comes late.
+const momentsKept = 8
 
 // moment is how all tables stood, for what compares now with a little while ago.
 type moment struct {

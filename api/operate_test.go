@@ -145,7 +145,7 @@ func TestRowState(t *testing.T) {
 	require.True(t, *st.Same, "what is computed there is not compared")
 	require.Empty(t, st.Pending)
 
-	s.exec(`insert into t values ('c', 5)`)
+	s.exec(`insert into t values ('c', 5, 'first')`)
 	require.Equal(t, "none", s.rowState("t", "c").Buffer.State)
 	require.Equal(t, "none", s.rowState("t", "c").Buffer.State, "a look loads nothing")
 	require.Equal(t, 200, s.get(s.path("t", "c")).status)

@@ -8,9 +8,16 @@ import (
 	"github.com/headpond/headpond/buffer"
 )
 
+// told is what the pages were told.
+type told struct {
+	total  point
+	tables map[string]point
+	quiet  bool // nothing waits, comes, goes or is read, and all are there
+}
+
 // tell makes of a reading what the pages are told: a point of the history, what
 // happened since the one before, and, while somebody listens, the whole status.
-func (s *Server) tell(ctx context.Context, r *survey) {
+func (s *Server) tell(ctx context.Context, r *survey) told {
 	s.notice(ctx, r)
 	r.flushers = s.diary.alive(r.flushers)
 	reads := s.rowReads()
@@ -24,9 +31,11 @@ func (s *Server) tell(ctx context.Context, r *survey) {
 	}
 	var st *status
 	if s.streams.listeners() > 0 {
-		st = s.statusOf(ctx, r)
+		st = s.statusOf(ctx, r, s.recentLetterCounts)
 	}
 	s.publish(&total, tables, st)
+	quiet := r.redis == nil && r.postgres == nil && total[colBacklogRows] == 0 && total[colIn] == 0 && total[colOut] == 0 && total[colReads] == 0
+	return told{total, tables, quiet}
 }
 
 // pointsOf a reading. What can only be told by Redis is unknown when it is away,
@@ -42,7 +51,7 @@ func (s *Server) pointsOf(r *survey, before *moment, reads map[string]rowReads) 
 		p := unknownPoint()
 		p[colOldest] = float64(oldest(of))
 		if r.redis == nil {
-			b := booksOf(map[string][]partitionLine{name: of})[name]
+			b := bookOf(of)
 			p.stand(&b)
 			if before != nil {
 				if was, known := before.tables[name]; known {

@@ -57,6 +57,7 @@ type Server struct {
 	moments moments
 	diary   diary
 	streams streams
+	tally   letterTally
 }
 
 // Deps are what a Server stands on.

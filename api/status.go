@@ -41,6 +41,8 @@ type status struct {
 	Storage      []storageLine          `json:"storage"`
 	Pools        pools                  `json:"pools"`
 	Events       []happening            `json:"events"` // newest first
+
+	lost string // what became of the flusher that was there a moment ago; empty when there is one, or was none
 }
 
 type backlog struct {
@@ -123,17 +125,17 @@ const statusTime = 2 * time.Second
 func (s *Server) status(ctx context.Context) *status {
 	r := s.survey(ctx, statusTime)
 	r.flushers = s.diary.alive(r.flushers)
-	return s.statusOf(ctx, r)
+	return s.statusOf(ctx, r, s.letterCounts)
 }
 
 // statusOf makes the status of a reading, and asks Postgres for the rest.
-func (s *Server) statusOf(ctx context.Context, r *survey) *status {
+func (s *Server) statusOf(ctx context.Context, r *survey, letterCounts func(context.Context) map[string]int64) *status {
 	ctx, cancel := context.WithTimeout(ctx, statusTime)
 	defer cancel()
 	st := &status{
 		At: r.at.UTC(), TablesAt: r.at.UTC(), PID: os.Getpid(), Tables: map[string]tableStatus{}, FlushWorkers: []flushWorker{}, Flushers: []flusherLine{},
 		Redis: health{OK: true}, Postgres: health{OK: true}, Warnings: []string{}, Recoveries: []buffer.Event{},
-		ReadOnly: s.readOnly, Events: s.diary.lately(r.at), Pools: s.poolsNow(),
+		ReadOnly: s.readOnly, Events: s.diary.lately(r.at), lost: s.diary.lost(), Pools: s.poolsNow(),
 	}
 	if s.local != nil {
 		st.LocalStack = s.local()
@@ -158,7 +160,7 @@ func (s *Server) statusOf(ctx context.Context, r *survey) *status {
 	}
 	var letters map[string]int64
 	if st.Postgres.OK {
-		letters = s.letterCounts(ctx)
+		letters = letterCounts(ctx)
 		if events, err := s.ledger.Events(ctx, mostEvents); err == nil && events != nil {
 			st.Recoveries = events
 		}

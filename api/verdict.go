@@ -31,6 +31,7 @@ type backlogNow struct {
 
 	target time.Duration
 	dead   bool // no flusher is there
+	lost   bool // there was one a moment ago
 }
 
 // near is the age up to which a backlog is nothing to speak of.
@@ -40,10 +41,14 @@ func (b *backlogNow) near() time.Duration { return 2 * max(b.target, leastTarget
 // with how long ago it was.
 func judge(now *backlogNow, before []earlier) string {
 	near := now.near()
-	if now.Pending == 0 || now.Oldest <= near {
+	switch {
+	case now.Pending == 0:
 		return verdictOK
-	}
-	if now.dead {
+	case now.lost:
+		return verdictStalled
+	case now.Oldest <= near:
+		return verdictOK
+	case now.dead:
 		return verdictStalled
 	}
 	moved, covered := false, false
@@ -127,13 +132,15 @@ func (s *Server) judgeTable(name string, t *tableStatus, st *status, before []ea
 	}
 	now := &backlogNow{
 		Book:   Book{ledgerLine: t.Ledger, Oldest: time.Duration(t.OldestMS) * time.Millisecond},
-		target: time.Duration(t.TargetLagMS) * time.Millisecond, dead: len(st.FlushWorkers) == 0,
+		target: time.Duration(t.TargetLagMS) * time.Millisecond, dead: len(st.Flushers) == 0, lost: len(st.Flushers) == 0 && st.lost != "",
 	}
 	age := now.Oldest.Round(100 * time.Millisecond)
 	switch word = judge(now, before); word {
 	case verdictStalled:
 		hint := "no flusher reports; start one with headpond serve --role flusher."
-		if len(st.FlushWorkers) > 0 {
+		if now.lost {
+			hint = st.lost
+		} else if !now.dead {
 			hint = "flushers run"
 			if t.Error != "" {
 				hint += "; " + t.Error

@@ -29,28 +29,30 @@ func TestVerdictRules(t *testing.T) {
 	for name, c := range map[string]struct {
 		age, pending int
 		done         int64
-		dead         bool
+		dead, lost   bool
 		before       []earlier
 		want         string
 	}{
-		"nothing waits":                     {0, 0, 5, false, nil, "ok"},
-		"young":                             {900, 10, 5, false, nil, "ok"},
-		"nothing waits, no flusher":         {0, 0, 5, true, nil, "ok"},
-		"it was gone a moment ago":          {4000, 10, 5, false, past(target, []int{3000, 3500, 0, 2000, 3000}, 5), "ok"},
-		"it was near a moment ago":          {4000, 10, 5, false, past(target, []int{3000, 900, 1500, 2000, 3000}, 5), "ok"},
-		"grows, and is worked on":           {6000, 10, 9, false, past(target, []int{1500, 2000, 3000, 4000, 5000}, 5, 6, 7, 8, 9), "behind"},
-		"shrinks, but is old":               {3000, 10, 9, false, past(target, []int{9000, 8000, 7000, 6000, 5000}, 5, 6), "behind"},
-		"stands":                            {6000, 10, 5, false, past(target, []int{1500, 2000, 3000, 4000, 5000}, 5), "stalled"},
-		"no flusher":                        {2000, 10, 5, true, past(target, []int{100, 0, 0, 500, 1000}, 5), "stalled"},
-		"began a moment ago, nobody looked": {4000, 10, 5, false, nil, "ok"},
-		"began long ago, nobody looked":     {3_600_000, 10, 5, false, nil, "stalled"},
-		"began long ago, looked at once":    {3_600_000, 10, 5, false, past(target, []int{3_599_000}, 5), "behind"},
-		"what was long before the window":   {9000, 10, 5, false, past(target, []int{0, 1500, 2000, 3000, 4000, 5000, 6000, 7000, 8000}, 5), "stalled"},
-		"moved long before the window":      {9000, 10, 5, false, past(target, []int{1000, 1500, 2000, 3000, 4000, 5000, 6000, 7000, 8000}, 1, 5), "stalled"},
+		"nothing waits":                     {0, 0, 5, false, false, nil, "ok"},
+		"young":                             {900, 10, 5, false, false, nil, "ok"},
+		"nothing waits, no flusher":         {0, 0, 5, true, false, nil, "ok"},
+		"it was gone a moment ago":          {4000, 10, 5, false, false, past(target, []int{3000, 3500, 0, 2000, 3000}, 5), "ok"},
+		"it was near a moment ago":          {4000, 10, 5, false, false, past(target, []int{3000, 900, 1500, 2000, 3000}, 5), "ok"},
+		"grows, and is worked on":           {6000, 10, 9, false, false, past(target, []int{1500, 2000, 3000, 4000, 5000}, 5, 6, 7, 8, 9), "behind"},
+		"shrinks, but is old":               {3000, 10, 9, false, false, past(target, []int{9000, 8000, 7000, 6000, 5000}, 5, 6), "behind"},
+		"stands":                            {6000, 10, 5, false, false, past(target, []int{1500, 2000, 3000, 4000, 5000}, 5), "stalled"},
+		"no flusher":                        {2000, 10, 5, true, false, past(target, []int{100, 0, 0, 500, 1000}, 5), "stalled"},
+		"the flusher died a moment ago":     {30, 10, 5, true, true, past(target, []int{0, 0, 0, 0, 10}, 5), "stalled"},
+		"it died, and nothing waits":        {0, 0, 5, true, true, nil, "ok"},
+		"began a moment ago, nobody looked": {4000, 10, 5, false, false, nil, "ok"},
+		"began long ago, nobody looked":     {3_600_000, 10, 5, false, false, nil, "stalled"},
+		"began long ago, looked at once":    {3_600_000, 10, 5, false, false, past(target, []int{3_599_000}, 5), "behind"},
+		"what was long before the window":   {9000, 10, 5, false, false, past(target, []int{0, 1500, 2000, 3000, 4000, 5000, 6000, 7000, 8000}, 5), "stalled"},
+		"moved long before the window":      {9000, 10, 5, false, false, past(target, []int{1000, 1500, 2000, 3000, 4000, 5000, 6000, 7000, 8000}, 1, 5), "stalled"},
 	} {
 		now := &backlogNow{
 			Book:   Book{ledgerLine: ledgerLine{Pending: int64(c.pending), Committed: c.done}, Oldest: time.Duration(c.age) * time.Millisecond},
-			target: target, dead: c.dead,
+			target: target, dead: c.dead, lost: c.lost,
 		}
 		require.Equal(t, c.want, judge(now, c.before), name)
 	}

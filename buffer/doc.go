@@ -15,7 +15,7 @@
 //	hp:{orders.3}:log       stream   frames, id = epoch-seq of the last row   (the data)
 //	hp:{orders.3}:dirty:<g> hash     row key → epoch-seq of its newest write  (the index, generation g)
 //	hp:{orders.3}:meta      hash     epoch, seq, wm, bytes, wmbytes, gen, glo, gn, ge:<g>, p:<producer>, run, cache, closed
-//	hp:{orders.3}:commits   stream   what was committed when; id = watermark after it
+//	hp:{orders.3}:commits   stream   what was committed when, and from which row on; id = watermark after it
 //	hp:{orders.3}:row:<key> string   a clean row with a TTL, or that there is none, or a lease to load it, or a writer's marker
 //	hp:{orders.3}:refresh:<key> string  somebody loads the clean row again
 //
@@ -28,6 +28,9 @@
 //
 //	hp:{orders}:lists        string  their version, made by the first reader, deleted with each change
 //	hp:{orders}:list:<query> string  a list with its version and a TTL, or a lease to load it
+//
+//	hp:paused   hash  tables that are not to be flushed, and since when
+//	hp:flushers hash  the last report of each flusher process
 //
 //	hp:wake, hp:settled, hp:opened  channels "there is something to flush" / "this is committed" / "look at the epoch"
 //

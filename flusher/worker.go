@@ -36,7 +36,9 @@ func (w *worker) do(ctx context.Context, j *job) result {
 	w.f.board.took(w.id, j)
 	r := result{job: j, remains: make(map[int]left)}
 	start := time.Now()
-	r.err = w.flush(ctx, j, &r)
+	if r.err = w.f.unpaused(ctx, j); r.err == nil {
+		r.err = w.flush(ctx, j, &r)
+	}
 	r.took = time.Since(start)
 	w.f.board.ended(w.id, &r)
 	return r
@@ -44,9 +46,6 @@ func (w *worker) do(ctx context.Context, j *job) result {
 
 // flush makes one batch: look where the partitions stand, flush them, settle.
 func (w *worker) flush(ctx context.Context, j *job, r *result) error {
-	if err := w.f.unpaused(ctx, j); err != nil {
-		return err
-	}
 	places := make([]buffer.Place, len(j.partitions))
 	for i, p := range j.partitions {
 		places[i] = buffer.Place{Table: j.table.Name, Partition: p}
