@@ -114,9 +114,7 @@ func (l *lane) send(calls []*call) {
 		}
 		calls = again
 		if shake {
-			if last = l.b.handshakeWithin(deadline); last == nil {
-				calls = l.doubtful(calls)
-			}
+			last = l.b.handshakeWithin(deadline)
 		}
 		if last != nil {
 			if time.Now().Add(pause).After(deadline) {
@@ -130,10 +128,15 @@ func (l *lane) send(calls []*call) {
 }
 
 // try sends the calls once, and looks at the answers. What was accepted is kept
-// before anybody can ask this process for what it holds.
+// before anybody can ask this process for what it holds. Whoever did a handshake
+// meanwhile, this lane or another goroutine: no epoch opens without this process,
+// and it takes part with the lock held.
 func (l *lane) try(calls []*call) (again []*call, shake bool, last error) {
 	l.b.flight.RLock()
 	defer l.b.flight.RUnlock()
+	if calls = l.doubtful(calls); len(calls) == 0 {
+		return nil, false, nil
+	}
 	l.roundTrip(calls)
 	for _, k := range calls {
 		retry, handshake, err := l.settle(k)
@@ -287,10 +290,10 @@ func (l *lane) settle(k *call) (retry, handshake bool, err error) {
 	}
 	switch answer(got, 0) {
 	case "K":
-		l.accepted(k, answer(got, 1), answer(got, 2))
 		if answer(got, 3) == "1" {
 			l.b.counters.Repeats.Add(1)
 		}
+		l.accepted(k, answer(got, 1), answer(got, 2))
 	case "R":
 		if l.dropReplayed(k, got[1:]) {
 			l.prepare(k)

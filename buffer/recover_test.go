@@ -407,3 +407,64 @@ func TestMemoryIsBounded(t *testing.T) {
 	b.settle(0, last)
 	require.Eventually(t, func() bool { return b.Append(ctx, put(target, "k", "again")) == nil }, 10*time.Second, time.Millisecond)
 }
+
+// TestRestartWhileClosed: Redis is restarted again while the epoch of the restart
+// before is still closed. A write whose answer was lost is known all the same, and
+// not done twice; where Redis had lost rows before, nobody knows what became of it.
+func TestRestartWhileClosed(t *testing.T) {
+	t.Parallel()
+	for _, first := range []string{"restart", "behind"} {
+		t.Run(first, func(t *testing.T) {
+			t.Parallel()
+			ctx := context.Background()
+			r := uptest.Redis(t)
+			w, through := newWire(t, r.URL())
+			alive := &peers{ids: []string{"a", "b"}}
+			wms := &watermarks{ids: make(map[buffer.Place]buffer.Held), log: make(map[buffer.Place][]buffer.Recovery)}
+			straight := another(t, r.URL(), "", "b", alive, wms)
+			a := another(t, through, "", "a", alive, wms)
+			target := a.target(1)
+			straight.append(put(straight.target(1), "k", "before"))
+			place, meta := a.place(0), "hp:{t.0}:meta"
+			restart := func() {
+				require.NoError(t, straight.rdb.HSet(ctx, meta, "run", "another").Err())
+				require.NoError(t, straight.rdb.ScriptFlush(ctx).Err())
+			}
+			alive.set("a", "b", "c")
+			w.set(func() { w.losing = true })
+			c := put(target, "k", "after")
+			done := make(chan struct{})
+			go func() { defer close(done); a.append(c) }()
+			require.Eventually(t, func() bool { return len(straight.lines(table.ID{})) == 2 }, 20*time.Second, time.Millisecond)
+			if first == "behind" { // it is flushed, and an older copy of Redis comes back
+				wms.set(place, table.ID{Epoch: 1, Seq: 2})
+				require.NoError(t, straight.rdb.XDel(ctx, "hp:{t.0}:log", "1-2").Err())
+				require.NoError(t, straight.rdb.HSet(ctx, meta, "seq", 1).Err())
+			}
+			restart()
+			closed := func(epoch uint64) func() bool {
+				return func() bool {
+					tails, err := straight.Tails(ctx, []buffer.Place{place})
+					return err == nil && tails[0].Closed && tails[0].Last.Epoch >= epoch
+				}
+			}
+			require.Eventually(t, closed(2), 20*time.Second, time.Millisecond)
+			restart()
+			opening, stop := context.WithTimeout(ctx, 20*time.Second)
+			defer stop()
+			newcomer := another(t, r.URL(), "", "d", alive, wms)
+			go func() { _ = newcomer.OpenPlaces(opening, []buffer.Place{place}) }()
+			require.Eventually(t, closed(3), 20*time.Second, time.Millisecond)
+			w.set(func() { w.losing = false })
+			alive.set("a", "b")
+			<-done
+			if first == "behind" {
+				require.ErrorIs(t, c.Result().Err, buffer.ErrOutcomeUnknown)
+				return
+			}
+			require.NoError(t, c.Result().Err)
+			require.Equal(t, table.ID{Epoch: 1, Seq: 2}, c.Result().First)
+			require.Equal(t, []string{"k\tbefore\n", "k\tafter\n"}, straight.lines(table.ID{}))
+		})
+	}
+}

@@ -69,6 +69,8 @@ elseif m[5] ~= run then
   why = 'restart'
 end
 if why == '' then return {m[1], m[2], '', m[8] or '', run} end
+-- What was lost before an epoch that is still closed is lost in this one too.
+if why == 'restart' and (m[7] == 'behind' or m[7] == 'emptied') then why = m[7] end
 
 local epoch = math.max(e, we, opened, le) + 1
 if why ~= 'first' then redis.call('PUBLISH', 'hp:opened', string.match(prefix, '{(.*)}')) end
@@ -106,7 +108,20 @@ end
 for g = tonumber(m[4] or '1'), tonumber(m[3] or '1') do
   redis.call('UNLINK', prefix .. 'dirty:' .. int(g))
 end
+-- Nothing but what was put back came after the epoch was closed: so where nothing had
+-- been lost the producers' last calls are known, and a repeat is one.
+local producers, n = {}, 0
+if why == 'restart' or why == 'rewind' then
+  local all = redis.call('HGETALL', meta)
+  for i = 1, #all, 2 do
+    if string.sub(all[i], 1, 2) == 'p:' then
+      producers[n + 1], producers[n + 2] = all[i], all[i + 1]
+      n = n + 2
+    end
+  end
+end
 redis.call('DEL', meta, commits)
+for i = 1, n, 1000 do redis.call('HSET', meta, unpack(producers, i, math.min(i + 999, n))) end
 redis.call('HSET', meta, 'epoch', int(epoch), 'seq', int(ks), 'wm', ARGV[3], 'run', run, 'cache', int(epoch),
   'bytes', upto(ke, ks), 'wmbytes', upto(we, ws), 'gen', '1', 'glo', '1', 'gn', '0', 'strategy', m[12] or ARGV[5])
 if m[9] then redis.call('HSET', meta, 'ig', m[9], 'in', m[10], 'it', m[11]) end
