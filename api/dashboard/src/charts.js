@@ -8,7 +8,8 @@ const charts = [
   { title: 'Durability lag, accepted to committed', value: fmt.duration, lines: [['lag_p50_ms', 'p50'], ['lag_p99_ms', 'p99']] },
   { title: 'Rows per second', value: fmt.short, lines: [['in_rows_per_s', 'in'], ['out_rows_per_s', 'out']] },
   { title: 'Backlog, rows', value: fmt.short, lines: [['backlog_rows', 'rows']] },
-  { title: 'Batch size, and rows saved by coalescing per second', value: fmt.short, lines: [['batch_rows', 'batch'], ['saved_rows_per_s', 'saved/s']] },
+  { title: 'Time to empty the backlog', value: (s) => fmt.duration(s === null ? null : s * 1000), lines: [['time_to_empty_s', 'empty in']] },
+  { title: 'Batch size, and rows saved per second', value: fmt.short, lines: [['batch_rows', 'batch'], ['saved_rows_per_s', 'saved/s']] },
   { title: 'Reads: hit rate', value: fmt.percent, lines: [['hit_rate', 'hit rate']], range: [0, 1] },
   { title: 'Reads: effective latency', value: fmt.duration, lines: [['effective_latency_ms', 'latency']] },
 ]
