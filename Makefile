@@ -8,21 +8,28 @@ FUZZTIME ?= 30s
 FAULTS   ?= all
 SOAK     ?= 30m
 SETUP    := ./cmd/headpond/up/setup.sh
+PAGE     := api/dashboard/dist/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test chaos soak faults fuzz drill bench lint fmt clean setup
+.PHONY: help run build test chaos soak faults fuzz screenshots drill bench lint fmt clean setup
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# A program that is built without npm says on /dashboard that it has none.
+$(PAGE): $(wildcard api/dashboard/src/*) api/dashboard/package-lock.json api/dashboard/build.mjs
+	@if command -v npm >/dev/null; then cd api/dashboard && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build; \
+	else echo "npm is not installed: built without the dashboard" >&2; fi
 
 run: setup build ## start everything locally: Redis, PostgreSQL, API, flusher (ARGS="--listen :9000")
 	@exec ./bin/headpond up $(ARGS)
 
-build: ## build bin/headpond
+build: $(PAGE) ## build bin/headpond
 	@CGO_ENABLED=0 go build -trimpath -o bin/headpond ./cmd/headpond
 
 test: ## format check, vet, and all tests with the race detector
-	@$(SETUP) redis postgres cc
+	@$(SETUP) redis postgres npm cc chromium
+	@$(MAKE) --no-print-directory $(PAGE)
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not formatted (make fmt):" $$unformatted; exit 1; }
 	go vet ./...
 	go test -race -timeout $(TIMEOUT) ./...
@@ -51,6 +58,10 @@ fuzz: ## run every fuzz target for a while (FUZZTIME=30s each)
 		go test "$$package" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) || exit 1; \
 	done
 
+screenshots: setup build ## take the pictures of the dashboard anew
+	@$(SETUP) chromium
+	HEADPOND_SCREENSHOTS=$(CURDIR)/api/dashboard go test ./cmd/headpond -run '^TestScreenshots$$' -count=1 -v -timeout 10m
+
 drill: setup build ## kill everything under load and prove that nothing was lost (ARGS are passed on)
 	@exec ./bin/headpond drill $(ARGS)
 
@@ -64,7 +75,7 @@ fmt: ## format the code
 	@gofmt -w .
 
 clean: ## remove what was built
-	@rm -rf bin
+	@rm -rf bin api/dashboard/node_modules api/dashboard/dist/*
 
-setup: ## install redis-server and PostgreSQL if they are missing
-	@$(SETUP) redis postgres
+setup: ## install redis-server, PostgreSQL and npm if they are missing
+	@$(SETUP) redis postgres npm

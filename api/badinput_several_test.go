@@ -250,6 +250,5 @@ func TestNotBuiltYet(t *testing.T) {
 		require.Equal(t, http.StatusAccepted, answered.StatusCode)
 		require.Empty(t, answered.Header.Get("WWW-Authenticate"))
 	}
-	s.get("/dashboard").problem(t, 404, "not_found")
 	require.Equal(t, "fsync", s.post("t", `{"id":9}`).header.Get("Headpond-Durability"), "no level for replicas")
 }

@@ -6,7 +6,7 @@
 //
 // Invariants:
 //
-//  1. What the server says becomes text, never markup (TestHostileValues).
+//  1. What the server says becomes text, never markup (TestDashboard).
 //  2. Nothing is loaded from elsewhere, and nothing inline runs (TestNothingFromElsewhere).
 //
 // The page is built from src by npm (make build) into dist, and embedded. A program

@@ -128,6 +128,7 @@ func TestUpAndStatus(t *testing.T) {
 	a, err := request(http.MethodGet, dashboard, "", "")
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, a.code)
+	require.Contains(t, string(a.body), "oldest unflushed write")
 	for name, pid := range h.status(t).Stack {
 		require.EqualValues(t, h.ready[name], pid, name)
 		require.NotEmpty(t, comm(pid), name)

@@ -193,7 +193,7 @@ func (st *stack) announce(c *cli.Command, s *settings, api string) error {
 	url := "http://" + api
 	if c.Bool("json") {
 		line := map[string]any{
-			"api": url, "dashboard": url + "/admin/v1/status", "database_url": s.databaseURL, "redis_url": s.redisURL, "pid": os.Getpid(),
+			"api": url, "dashboard": url + "/dashboard", "database_url": s.databaseURL, "redis_url": s.redisURL, "pid": os.Getpid(),
 		}
 		for name, pid := range st.pids() {
 			line[name] = pid
@@ -208,7 +208,7 @@ func (st *stack) announce(c *cli.Command, s *settings, api string) error {
 	_, err := fmt.Fprintf(c.Root().Writer, `Headpond is up.
 
   API       %[1]s
-  Status    %[1]s/admin/v1/status
+  Dashboard %[1]s/dashboard
   Metrics   %[1]s/metrics
   Postgres  %[2]s
   Redis     %[3]s

@@ -62,8 +62,8 @@ feed.addEventListener('link', link)
 setInterval(link, 1000)
 document.addEventListener('visibilitychange', () => { show(); charts.update() })
 $('kill').addEventListener('click', async () => {
-  if (!(await ask('Kill the flusher?', 'It gets SIGKILL. The lag climbs, it is started again, the lag falls, and the ledger closes: nothing is lost.', 'Kill'))) return
-  const got = await send('POST', 'admin/v1/local-stack/flusher/kill')
+  if (!(await ask('Kill the flusher?', 'It gets SIGKILL, and is started again after five seconds. The lag climbs and falls, and the ledger closes: nothing is lost.', 'Kill'))) return
+  const got = await send('POST', 'admin/v1/local-stack/flusher/kill?down=5s')
   if (got) say(`Process ${got.killed_pid} was killed.`)
 })
 lookup()

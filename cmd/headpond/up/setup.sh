@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs what `make run` (redis postgres) and `make test` (cc as well) need and
-# this machine lacks. Does nothing, at once, when all is there.
+# Installs what `make run` (redis postgres npm) and `make test` (cc and chromium as
+# well) need and this machine lacks. Does nothing, at once, when all is there.
 #
-#   setup.sh redis postgres cc
+#   setup.sh redis postgres npm cc chromium
 #
 # Only the programs are wanted, for servers of our own: the distribution's
 # services are neither started now nor at the next boot. SETUP_ROOT is put in
@@ -36,6 +36,11 @@ have_postgres() {
 # cgo, and so the race detector, needs a C compiler.
 have_cc() { have "${CC:-cc}" || have gcc || have clang; }
 
+# The page at /dashboard is built with npm, and tested in a browser.
+have_npm() { have npm && have node; }
+
+have_chromium() { have chromium || have chromium-browser || have google-chrome || [ -x "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" ]; }
+
 as_root() {
 	if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
@@ -53,6 +58,9 @@ packages() {
 		apt:redis) printf ' redis-server' ;;
 		apt:postgres) printf ' postgresql' ;;
 		apt:cc) printf ' gcc libc6-dev' ;;
+		apt:npm | other:npm) printf ' nodejs npm' ;;
+		apt:chromium | other:chromium) printf ' chromium' ;;
+		brew:npm) printf ' node' ;;
 		brew:redis) printf ' redis' ;;
 		brew:postgres) printf ' postgresql@17' ;;
 		brew:cc) printf ' llvm' ;;
@@ -102,7 +110,8 @@ if have apt-get; then
 elif have brew; then
 	say "installing$(packages brew)"
 	# shellcheck disable=SC2046 # the names are words
-	brew install $(packages brew) >&2
+	[ -z "$(packages brew)" ] || brew install $(packages brew) >&2
+	case " $missing " in *" chromium "*) brew install --cask google-chrome >&2 ;; esac
 elif have dnf; then
 	give_up "sudo dnf install -y$(packages other)"
 elif have apk; then
