@@ -290,13 +290,18 @@ func (a *app) flusherHandler() http.Handler {
 	return mux
 }
 
-// reportFlusher tells the API processes once a second how this one is doing.
+// reportFlusher tells the API processes, at once and then once a second, how this one is doing.
 func (a *app) reportFlusher(ctx context.Context) error {
 	host, _ := os.Hostname()
 	id := host + "." + strconv.Itoa(os.Getpid())
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
+		s := a.flusher.Stats()
+		s.ID, s.PID = id, os.Getpid()
+		sending, cancel := context.WithTimeout(ctx, time.Second)
+		_ = a.buffer.Report(sending, s) // Redis being away shows elsewhere
+		cancel()
 		select {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -305,10 +310,5 @@ func (a *app) reportFlusher(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		s := a.flusher.Stats()
-		s.ID, s.PID = id, os.Getpid()
-		sending, cancel := context.WithTimeout(ctx, time.Second)
-		_ = a.buffer.Report(sending, s) // Redis being away shows elsewhere
-		cancel()
 	}
 }
