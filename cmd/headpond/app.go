@@ -43,12 +43,12 @@ type settings struct {
 	redisURL    string
 	config      *config
 	log         *slog.Logger
-	local       func() any                  // the local stack's part of the status
-	ready       func(api string) error      // called once, when the catalog was read; api is the address served, if any
-	stateDir    string                      // for what this process has acknowledged; empty: none
-	kill        func() (pid int, err error) // ends the flusher of the local stack; nil when it is no process of its own
-	readOnly    bool                        // nothing is changed through /admin/v1
-	installs    bool                        // triggers of watched tables: the database is a private one
+	local       func() any                               // the local stack's part of the status
+	ready       func(api string) error                   // called once, when the catalog was read; api is the address served, if any
+	stateDir    string                                   // for what this process has acknowledged; empty: none
+	kill        func(time.Duration) (pid int, err error) // ends the flusher of the local stack; nil when it is no process of its own
+	readOnly    bool                                     // nothing is changed through /admin/v1
+	installs    bool                                     // triggers of watched tables: the database is a private one
 }
 
 // app is one process: it introduces the rooms to each other.
