@@ -28,7 +28,10 @@ func TestHistoryWhileNobodyLooks(t *testing.T) {
 		return v != nil && *v == 2
 	}, 40*time.Second, 50*time.Millisecond)
 	older := *h.Total["oldest_ms"][len(h.T)-1]
-	require.Eventually(t, func() bool { return *h.Total["oldest_ms"][read()-1] > older }, 40*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool {
+		n := read()
+		return *h.Total["oldest_ms"][n-1] > older
+	}, 40*time.Second, 50*time.Millisecond)
 }
 
 // TestClockAhead: a row was accepted by a process whose clock is an hour ahead. No
