@@ -77,6 +77,7 @@ type reporter struct {
 	at    time.Time // of its last report, by its clock
 	heard time.Time // by ours
 	lost  bool
+	dead  bool // it was killed here, and what it said last was said before
 }
 
 // facts are what is compared.
@@ -127,7 +128,7 @@ func (d *diary) alive(all []buffer.FlusherStats) []buffer.FlusherStats {
 	defer d.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(all), func(f buffer.FlusherStats) bool {
 		r := d.flushers[f.ID]
-		return r != nil && r.lost && r.at.Equal(f.At)
+		return r != nil && (r.dead || r.lost && r.at.Equal(f.At))
 	})
 }
 
@@ -152,7 +153,7 @@ func (d *diary) killed(pid int, now time.Time) {
 	defer d.mu.Unlock()
 	for _, r := range d.flushers {
 		if r.pid == pid {
-			r.lost = true
+			r.lost, r.dead = true, true
 		}
 	}
 	d.write(now, flusherKilled, "", 0, fmt.Sprintf("The flusher process %d was killed from the page.", pid))
@@ -310,6 +311,7 @@ func (d *diary) hear(reports []buffer.FlusherStats, at time.Time) {
 			if !first {
 				d.write(at, flusherStarted, "", 0, fmt.Sprintf("A flusher process has started: %s.", f.ID))
 			}
+		case r.dead:
 		case !r.at.Equal(f.At):
 			if r.lost && f.At.After(r.at) {
 				d.write(at, flusherStarted, "", 0, fmt.Sprintf("The flusher process %s reports again.", f.ID))

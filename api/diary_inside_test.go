@@ -128,7 +128,9 @@ func TestDiaryHearsFlushers(t *testing.T) {
 	require.Equal(t, []string{flusherKilled}, d.kinds())
 	require.Empty(t, d.alive([]buffer.FlusherStats{report("a", 8)}))
 	require.Contains(t, d.lost(), "the flusher process a is gone")
-	require.Empty(t, hear(20, report("a", 8)), "that it is lost is known")
+	require.Empty(t, hear(10, report("a", 9)), "what it said before it died was not heard yet")
+	require.Empty(t, d.alive([]buffer.FlusherStats{report("a", 9)}))
+	require.Empty(t, hear(20, report("a", 9)), "that it is lost is known")
 	require.Equal(t, []string{flusherStarted}, hear(21, report("ccc", 21)), "and in its place")
 	require.Empty(t, d.lost())
 }

@@ -316,7 +316,7 @@ func TestAdminIsGuarded(t *testing.T) {
 	killed := 0
 	s.Server, err = api.New(api.Limits{}, api.Deps{
 		Buffer: s.buf, Edge: s.edge, Ledger: s.ledger, Letters: postgres.NewLetters(s.pool), Log: quiet, ReadOnly: true,
-		KillFlusher: func() (int, error) { killed++; return 1, nil },
+		KillFlusher: func(time.Duration) (int, error) { killed++; return 1, nil },
 	})
 	require.NoError(t, err)
 	t.Cleanup(s.Server.Close)

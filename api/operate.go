@@ -108,13 +108,24 @@ func (s *Server) reloadTable(c echo.Context) error {
 	return s.answerPaused(c, name)
 }
 
+// mostDown is how long the flusher may stay away in a drill.
+const mostDown = 30 * time.Second
+
 // killFlusher is POST /admin/v1/local-stack/flusher/kill: the drill of `headpond up
-// --split`. The supervisor starts it again.
+// --split`. The supervisor starts it again: at once, which hardly shows, or after
+// ?down=.
 func (s *Server) killFlusher(c echo.Context) error {
 	if s.kill == nil {
 		return fault(codeNoLocalFlusher, "The flusher is no process of its own here.").hint("headpond up --split makes it one.")
 	}
-	pid, err := s.kill()
+	down := time.Duration(0)
+	if text := c.QueryParam("down"); text != "" {
+		var err error
+		if down, err = time.ParseDuration(text); err != nil || down < 0 || down > mostDown {
+			return fault(codeBadFilter, "down must be a duration up to %s, not %q.", mostDown, clip(text))
+		}
+	}
+	pid, err := s.kill(down)
 	if err != nil {
 		return fault(codeNoLocalFlusher, "The flusher does not run at this moment; it is being started again.")
 	}

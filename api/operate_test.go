@@ -202,17 +202,19 @@ type writeLifeJSON struct {
 	Batch *struct{ Rows, From, To uint64 }
 }
 
+func (s *stack) lifeOf(receipt string) (w writeLifeJSON) {
+	s.t.Helper()
+	a := s.get("/admin/v1/writes/" + receipt)
+	require.Equal(s.t, 200, a.status, string(a.body))
+	a.into(s.t, &w)
+	return w
+}
+
 // TestWriteLife: each step has its time, in order, and the batch its rows.
 func TestWriteLife(t *testing.T) {
 	t.Parallel()
 	s := setupWith(t, `create table t (id int primary key, v int check (v <> 13))`, options{partitions: 1})
-	life := func(receipt string) (w writeLifeJSON) {
-		t.Helper()
-		a := s.get("/admin/v1/writes/" + receipt)
-		require.Equal(t, 200, a.status, string(a.body))
-		a.into(t, &w)
-		return w
-	}
+	life := s.lifeOf
 	began := time.Now().Add(-time.Second)
 	first := s.do("PUT", s.path("t", "1"), `{"v":1}`).header.Get("Headpond-Receipt")
 	second := s.do("PUT", s.path("t", "2"), `{"v":13}`).header.Get("Headpond-Receipt")

@@ -50,8 +50,8 @@ type Server struct {
 	pool     func() PostgresPool
 	peers    func(context.Context) ([]string, error)
 	reload   func(context.Context) error
-	kill     func() (pid int, err error) // the flusher of the local stack; nil for none
-	asked    time.Time                   // for the peers; of the goroutine that samples
+	kill     func(time.Duration) (pid int, err error) // the flusher of the local stack; nil for none
+	asked    time.Time                                // for the peers; of the goroutine that samples
 
 	history history
 	moments moments
@@ -79,8 +79,9 @@ type Deps struct {
 	Pool     func() PostgresPool                     // for the status; nil: zeros
 	Peers    func(context.Context) ([]string, error) // names of the processes of the API that live; nil: nobody tells
 	Reload   func(context.Context) error             // reads the catalog again; nil: it cannot be asked for
-	// KillFlusher ends the flusher of the local stack with SIGKILL; nil when it is no process of its own.
-	KillFlusher func() (pid int, err error)
+	// KillFlusher ends the flusher of the local stack with SIGKILL; it is started again, when it
+	// has been away for so long. Nil when it is no process of its own.
+	KillFlusher func(down time.Duration) (pid int, err error)
 }
 
 // New makes a server that serves no tables yet: see SetTables.

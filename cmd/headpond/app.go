@@ -43,12 +43,12 @@ type settings struct {
 	redisURL    string
 	config      *config
 	log         *slog.Logger
-	local       func() any                  // the local stack's part of the status
-	ready       func(api string) error      // called once, when the catalog was read; api is the address served, if any
-	stateDir    string                      // for what this process has acknowledged; empty: none
-	kill        func() (pid int, err error) // ends the flusher of the local stack; nil when it is no process of its own
-	readOnly    bool                        // nothing is changed through /admin/v1
-	installs    bool                        // triggers of watched tables: the database is a private one
+	local       func() any                               // the local stack's part of the status
+	ready       func(api string) error                   // called once, when the catalog was read; api is the address served, if any
+	stateDir    string                                   // for what this process has acknowledged; empty: none
+	kill        func(time.Duration) (pid int, err error) // ends the flusher of the local stack; nil when it is no process of its own
+	readOnly    bool                                     // nothing is changed through /admin/v1
+	installs    bool                                     // triggers of watched tables: the database is a private one
 }
 
 // app is one process: it introduces the rooms to each other.
@@ -290,13 +290,18 @@ func (a *app) flusherHandler() http.Handler {
 	return mux
 }
 
-// reportFlusher tells the API processes once a second how this one is doing.
+// reportFlusher tells the API processes, at once and then once a second, how this one is doing.
 func (a *app) reportFlusher(ctx context.Context) error {
 	host, _ := os.Hostname()
 	id := host + "." + strconv.Itoa(os.Getpid())
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
+		s := a.flusher.Stats()
+		s.ID, s.PID = id, os.Getpid()
+		sending, cancel := context.WithTimeout(ctx, time.Second)
+		_ = a.buffer.Report(sending, s) // Redis being away shows elsewhere
+		cancel()
 		select {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -305,10 +310,5 @@ func (a *app) reportFlusher(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		s := a.flusher.Stats()
-		s.ID, s.PID = id, os.Getpid()
-		sending, cancel := context.WithTimeout(ctx, time.Second)
-		_ = a.buffer.Report(sending, s) // Redis being away shows elsewhere
-		cancel()
 	}
 }

@@ -63,16 +63,19 @@ func TestKillFromThePage(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, a.code, "%s", a.body)
 
-	a, err = request(http.MethodPost, h.api+"/admin/v1/local-stack/flusher/kill", "", "")
+	a, err = request(http.MethodPost, h.api+"/admin/v1/local-stack/flusher/kill?down=8s", "", "")
 	require.NoError(t, err)
 	require.Equal(t, http.StatusAccepted, a.code, "%s", a.body)
 	a, err = h.post("later", typeJSON, `{"id":1}`)
 	require.NoError(t, err)
 	require.Equal(t, http.StatusAccepted, a.code, "%s", a.body)
-	require.True(t, func() bool { p := h.page(t); return p.happened("flusher_killed") }())
+	await(t, "a verdict", func() bool {
+		p := h.page(t)
+		return p.happened("flusher_killed") && p.Verdict == "stalled"
+	})
 	await(t, "another flusher that commits", func() bool {
 		p := h.page(t)
-		return p.happened("flusher_started") && len(p.Flushers) == 1 && p.Flushers[0].PID != before.Stack.PID && p.Flushers[0].LastCommit != nil
+		return p.Events[0].Kind == "flusher_started" && len(p.Flushers) == 1 && p.Flushers[0].PID != before.Stack.PID && p.Flushers[0].LastCommit != nil
 	})
 	h.settled(t)
 	require.Equal(t, "ok", h.page(t).Verdict)

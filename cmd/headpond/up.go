@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/urfave/cli/v3"
 	"golang.org/x/sync/errgroup"
@@ -156,12 +157,13 @@ func (st *stack) stop(log *slog.Logger) {
 // errNoFlusher: it died a moment ago.
 var errNoFlusher = errors.New("the flusher does not run at this moment")
 
-// killFlusher sends SIGKILL; the supervisor starts the flusher again.
-func (st *stack) killFlusher() (pid int, err error) {
+// killFlusher sends SIGKILL; the supervisor starts the flusher again, when it has
+// been away for so long.
+func (st *stack) killFlusher(down time.Duration) (pid int, err error) {
 	if pid = st.flusher.PID(); pid == 0 {
 		return 0, errNoFlusher
 	}
-	return pid, st.flusher.Kill()
+	return pid, st.flusher.KillFor(down)
 }
 
 // status is the local stack's part of /admin/v1/status.

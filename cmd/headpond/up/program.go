@@ -34,8 +34,9 @@ type Process struct {
 	stop chan struct{}
 	once sync.Once
 
-	mu  sync.Mutex // guards kid
-	kid *child
+	mu   sync.Mutex // guards kid and down
+	kid  *child
+	down time.Time // it is not started again before
 }
 
 // StartProcess starts it.
@@ -81,6 +82,21 @@ func (p *Process) Kill() error {
 	return nil
 }
 
+// KillFor is Kill, and the child stays away for that long.
+func (p *Process) KillFor(down time.Duration) error {
+	p.mu.Lock()
+	p.down = time.Now().Add(down)
+	p.mu.Unlock()
+	return p.Kill()
+}
+
+// away is how long the child is to stay away.
+func (p *Process) away() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Until(p.down)
+}
+
 func (p *Process) current() *child {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -108,8 +124,9 @@ func (p *Process) Supervise(ctx context.Context) error {
 		if kid.err != nil {
 			reason = kid.err.Error()
 		}
-		p.log.Warn("died, starting it again", "pid", kid.pid(), "reason", reason, "in", delay)
-		if !pause(ctx, p.stop, delay) {
+		in := max(delay, p.away())
+		p.log.Warn("died, starting it again", "pid", kid.pid(), "reason", reason, "in", in)
+		if !pause(ctx, p.stop, in) {
 			continue
 		}
 		if err := p.start(); err != nil {
