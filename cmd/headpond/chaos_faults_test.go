@@ -10,8 +10,7 @@ var faults = slices.Concat(processFaults, postgresFaults, schemaFaults, redisFau
 
 // notYet are faults whose promise is not kept yet, each with what is missing.
 // HEADPOND_NOT_YET=1 runs them all the same.
-var notYet = map[string]string{
-}
+var notYet = map[string]string{}
 
 // elsewhere are the faults that do not happen in this suite, and why.
 var elsewhere = []struct{ id, why string }{

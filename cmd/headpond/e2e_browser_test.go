@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 )
@@ -37,7 +36,7 @@ func openBrowser(t *testing.T) *browser {
 		closeTab()
 	})
 	b := &browser{t: t, ctx: ctx}
-	b.do(chromedp.EmulateViewport(1300, 1000)) // the first step starts it
+	require.NoError(t, chromedp.Do(ctx, chromedp.EmulateViewport(1300, 1000))) // the first step starts it, and it ends with its context
 	messages := chromedp.Console(ctx)
 	go func() {
 		for m, err := range messages {
@@ -72,10 +71,10 @@ func (b *browser) eval(script string) string {
 // text of an element.
 func (b *browser) text(selector string) string {
 	b.t.Helper()
-	return b.eval("document.querySelector(" + quoted(selector) + ")?.innerText ?? ''")
+	return b.eval("document.querySelector(" + jsText(selector) + ")?.innerText ?? ''")
 }
 
-func quoted(s string) string {
+func jsText(s string) string {
 	text, _ := json.Marshal(s) //nolint:errchkjson // a string
 	return string(text)
 }
@@ -89,7 +88,7 @@ func (b *browser) shows(selector, text string) {
 // press the button with these words in an element.
 func (b *browser) press(selector, words string) {
 	b.t.Helper()
-	find := fmt.Sprintf("[...document.querySelectorAll(%s)].find((e) => e.innerText.trim() === %s)", quoted(selector+" button"), quoted(words))
+	find := fmt.Sprintf("[...document.querySelectorAll(%s)].find((e) => e.innerText.trim() === %s)", jsText(selector+" button"), jsText(words))
 	await(b.t, "a button "+words, func() bool { return b.eval(find+" !== undefined") == "true" })
 	b.eval(find + ".click()")
 }
@@ -99,14 +98,6 @@ func (b *browser) theme(name string) {
 	b.t.Helper()
 	_, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}},
-	})
-	require.NoError(b.t, err)
-}
-
-func (b *browser) offline(is bool) {
-	b.t.Helper()
-	_, err := chromedp.Call(b.ctx, network.EmulateNetworkConditions, network.EmulateNetworkConditionsParams{
-		Offline: is, DownloadThroughput: -1, UploadThroughput: -1,
 	})
 	require.NoError(b.t, err)
 }

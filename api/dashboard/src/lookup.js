@@ -14,7 +14,8 @@ async function row(e) {
   const table = $('row-table').value
   const r = await send('GET', `admin/v1/tables/${encodeURIComponent(table)}/rows/${encodeURIComponent($('row-key').value)}`)
   if (!r) { put($('found')); return }
-  const [cls, words] = same[r.same] ?? ['quiet', 'They cannot be compared now.']
+  const alone = r.buffer?.state === 'none' && !r.postgres?.error
+  const [cls, words] = same[r.same] ?? ['quiet', alone ? 'Nothing waits: the row is what Postgres has.' : 'They cannot be compared now.']
   put($('found'),
     h('p', {}, h('strong', {}, `${r.table} ${r.key}`), ` partition ${r.partition} `, h('span', { class: cls }, words)),
     h('div', { class: 'two' },
