@@ -60,7 +60,7 @@ fuzz: ## run every fuzz target for a while (FUZZTIME=30s each)
 
 screenshots: setup build ## take the pictures of the dashboard anew
 	@$(SETUP) chromium
-	HEADPOND_SCREENSHOTS=$(CURDIR)/api/dashboard go test ./cmd/headpond -run '^TestScreenshots$$' -count=1 -v -timeout 10m
+	HEADPOND_SCREENSHOTS=$(CURDIR)/api/dashboard/screenshots go test ./cmd/headpond -run '^TestScreenshots$$' -count=1 -v -timeout 10m
 
 drill: setup build ## kill everything under load and prove that nothing was lost (ARGS are passed on)
 	@exec ./bin/headpond drill $(ARGS)

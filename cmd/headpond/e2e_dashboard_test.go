@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
 )
 
@@ -160,8 +161,10 @@ func looks(t *testing.T, b *browser) {
 	b.do(chromedp.EmulateViewport(360, 780))
 	require.Equal(t, "360", b.eval("document.documentElement.scrollWidth"), "nothing to scroll sideways on a phone")
 	b.do(chromedp.EmulateViewport(1300, 1000))
-	// The first stop of the tab key is something with a visible outline.
-	b.eval("document.getElementById('theme').focus({focusVisible: true})")
+	// Where the tab key stops there is a visible outline.
+	b.eval("document.activeElement.blur()")
+	b.do(chromedp.KeyEvent(kb.Tab))
+	require.Equal(t, "BUTTON", b.eval("document.activeElement.tagName"))
 	require.Equal(t, "solid", b.eval("getComputedStyle(document.activeElement).outlineStyle"))
 }
 

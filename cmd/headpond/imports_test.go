@@ -27,7 +27,8 @@ type room struct {
 }
 
 var rooms = map[string]room{
-	"api":              {"HTTP", []string{"buffer", "buffer/table"}},
+	"api":              {"HTTP", []string{"api/dashboard", "buffer", "buffer/table"}},
+	"api/dashboard":    {"HTTP", nil},
 	"api/client":       {"HTTP", nil},
 	"buffer":           {"Redis", []string{"buffer/table"}},
 	"buffer/table":     {},
@@ -48,6 +49,7 @@ var technologies = map[string]string{
 	"github.com/prometheus/":        "metrics",
 	"go.opentelemetry.io/":          "metrics",
 	"github.com/urfave/cli":         "command line",
+	"github.com/chromedp/":          "tests",
 	"github.com/getkin/":            "tests",
 	"github.com/santhosh-tekuri/":   "tests",
 	"github.com/stretchr/testify":   "tests",
