@@ -61,6 +61,7 @@ func TestReadmeCommands(t *testing.T) {
 		return strings.Contains(scrape, "\nheadpond_ledger_committed_rows_total{")
 	}, 30*time.Second, 100*time.Millisecond, "the books are not sampled")
 	metricsAgree(t, scrape)
+	toolsAgree(t, scrape)
 }
 
 // example is one block of README.
