@@ -66,7 +66,6 @@ func handler(files fs.FS) http.Handler {
 		switch {
 		case name == "index.html" && err != nil:
 			h.Set("Content-Type", types[".html"])
-			w.WriteHeader(http.StatusNotImplemented)
 			_, _ = w.Write([]byte(missing))
 			return
 		case err != nil || !known:

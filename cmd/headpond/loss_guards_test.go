@@ -99,6 +99,35 @@ var lossGuards = []lossGuard{
 	},
 	{
 		guard: guard{
+			name: "epoch: what Redis lost before a closed one is lost in the next one too", file: "buffer/scripts/open.lua",
+			line: `if why == 'restart' and (m[7] == 'behind' or m[7] == 'emptied') then why = m[7] end`, instead: ``,
+			in: "./buffer", tests: "TestRestartWhileClosed",
+		},
+	},
+	{
+		guard: guard{
+			name: "a restart while the epoch is closed keeps the producers' last calls", file: "buffer/scripts/open.lua",
+			line: `redis.call('HSET', meta, unpack(producers, i, math.min(i + 999, n)))`, instead: ``,
+			in: "./buffer", tests: "TestRestartWhileClosed",
+		},
+	},
+	{
+		guard: guard{
+			name: "a call that Redis may have forgotten is not sent again, whoever did the handshake", file: "buffer/lane.go",
+			line: `if calls = l.doubtful(calls); len(calls) == 0 {`, instead: `if len(calls) == 0 {`,
+			in: "./buffer", tests: "TestRestartWhileClosed",
+		},
+	},
+	{
+		guard: guard{
+			name: "a slot that is being moved takes no scripts", file: "buffer/scripts/append.lua",
+			line: `redis.call('EXISTS', prefix .. 'here:1', prefix .. 'here:2')`, instead: ``,
+			in: "./cmd/headpond", tests: "TestChaos$",
+		},
+		chaos: "F43",
+	},
+	{
+		guard: guard{
 			name: "epoch: closed until every process has given back what it holds", file: "buffer/join.go",
 			line: `len(missing) > 0 {`, instead: `len(missing) > 100 {`,
 			in: "./buffer", tests: "TestWaitsForEveryProcess|TestEmptiedRedisGetsEverythingBack",

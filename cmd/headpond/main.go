@@ -56,7 +56,7 @@ func command() *cli.Command {
 		HideVersion:           false,
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // run does it
 		Commands: []*cli.Command{
-			upCommand(), serveCommand(), migrateCommand(), statusCommand(), doctorCommand(), verifyCommand(), warmCommand(), watchCommand(),
+			upCommand(), serveCommand(), migrateCommand(), statusCommand(), doctorCommand(), verifyCommand(), tailCommand(), warmCommand(), watchCommand(),
 			deadLettersCommand(), benchCommand(), drillCommand(), configCommand(), versionCommand(),
 		},
 	}
