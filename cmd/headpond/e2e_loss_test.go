@@ -102,6 +102,9 @@ func TestBothLost(t *testing.T) {
 	goOn()
 	require.NoError(t, s.redis.Restart(t.Context()))
 	h = s.serve(t)
+	await(t, "every partition to be open again", func() bool { // before that nobody knows what it lacks
+		return value[bool](t, s.postgres.URL(), `select (select count(*) from headpond.epochs where epoch > 1 and recorded_at is not null) = (select count(*) from headpond.watermarks)`)
+	})
 	await(t, "what is left to be committed", func() bool {
 		l := h.status(t).Ledger
 		return l.Pending == 0 && l.Accepted == l.Committed+l.Coalesced+l.Dead+l.Lost && l.Lost > 0

@@ -27,6 +27,7 @@ type composeService struct {
 	Ports       []string          `yaml:"ports"`
 	Restart     string            `yaml:"restart"`
 	StopGrace   string            `yaml:"stop_grace_period"`
+	Profiles    []string          `yaml:"profiles"`
 	Health      struct {
 		Test []string `yaml:"test"`
 	} `yaml:"healthcheck"`
@@ -41,7 +42,7 @@ func compose(t *testing.T) composeFile {
 	require.NoError(t, err)
 	var c composeFile
 	require.NoError(t, yaml.Unmarshal(text, &c))
-	require.Len(t, c.Services, 3)
+	require.Len(t, c.Services, 5)
 	return c
 }
 
@@ -67,7 +68,9 @@ func TestComposeServicesAreHealthyAndKept(t *testing.T) {
 	t.Parallel()
 	c := compose(t)
 	for name, s := range c.Services {
-		require.NotEmpty(t, s.Health.Test, name)
+		if len(s.Profiles) == 0 { // an image of others has its own, or none
+			require.NotEmpty(t, s.Health.Test, name)
+		}
 		require.Equal(t, "unless-stopped", s.Restart, name)
 		for _, port := range s.Ports {
 			host, _, err := net.SplitHostPort(port[:strings.LastIndex(port, ":")])
@@ -103,6 +106,19 @@ func TestComposeHeadpondWaitsForBoth(t *testing.T) {
 
 	pg := c.Services["postgres"].Environment
 	require.Contains(t, h.Environment["DATABASE_URL"], pg["POSTGRES_USER"]+":"+pg["POSTGRES_PASSWORD"]+"@", "the same name and password on both sides")
+}
+
+// What one looks with is started only when it is asked for, and finds its
+// configuration.
+func TestComposeObservability(t *testing.T) {
+	t.Parallel()
+	c := compose(t)
+	for _, name := range []string{"lgtm", "collector"} {
+		require.Equal(t, []string{"observability"}, c.Services[name].Profiles, name)
+	}
+	from, to, _ := strings.Cut(c.Services["collector"].Volumes[0], ":")
+	require.FileExists(t, "../../../"+from)
+	require.Equal(t, strings.TrimSuffix(to, ":ro"), flag(t, c.Services["collector"].Command, "--config"))
 }
 
 // The image is built from what .dockerignore lets through: every room.
