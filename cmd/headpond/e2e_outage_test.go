@@ -80,7 +80,7 @@ func stopPostgres(t *testing.T, away func(*servers) (back func())) {
 	l.steady(time.Second, 1500, 100*time.Millisecond)
 	l.stop()
 	t.Logf("%d rows were accepted while Postgres was away, %d of them with keys from a sequence", during, serials)
-	require.Greater(t, during, int64(20_000), "too little was written for the test to mean anything")
+	require.Greater(t, during, int64(5_000), "too little was written for the test to mean anything")
 	require.Greater(t, serials, 100)
 	l.only("202")
 	h.settled(t)
