@@ -512,6 +512,9 @@ func (s *Server) runTasks(ctx context.Context, w work) {
 	go func() {
 		defer close(done)
 		if len(w.keyed) > 0 {
+			for _, t := range w.keyed {
+				t.traced(ctx)
+			}
 			s.keyed.run(w.keyed)
 		}
 	}()

@@ -63,6 +63,7 @@ func (s *Server) change(c echo.Context, kind table.Op) error {
 // out to be another.
 func (s *Server) runOne(ctx context.Context, t *task) {
 	o := t.ops[0]
+	t.traced(ctx)
 	for try := 0; try == 0 || try < 3 && errors.Is(o.err, buffer.ErrSwitched); try++ {
 		switch o.err = nil; {
 		case t.sv.Target.Direct():

@@ -412,7 +412,7 @@ func (d *directWrite) committed(ctx context.Context) error {
 			}
 		}
 		if err := m.Fill(ctx, rows, g.sv.life()); err != nil {
-			d.s.log.Warn("cache written rows", "table", g.sv.Target.Table, "error", err)
+			d.s.log.WarnContext(ctx, "cache written rows", "table", g.sv.Target.Table, "error", err)
 		}
 		d.s.touchLists(ctx, g.sv)
 		d.noteInLog(ctx, g)
@@ -509,6 +509,6 @@ func (s *Server) touchLists(ctx context.Context, sv *Served) {
 		return
 	}
 	if err := s.buffer.TouchLists(ctx, sv.Target.Table); err != nil {
-		s.log.Warn("drop lists", "table", sv.Target.Table, "error", fmt.Sprint(err))
+		s.log.WarnContext(ctx, "drop lists", "table", sv.Target.Table, "error", fmt.Sprint(err))
 	}
 }

@@ -397,6 +397,7 @@ func (k *keyed) draft(q *keyQueue, tasks []*task) *draft {
 			} else {
 				d.chunk.Add(op, line, t.key, buffer.ExpectNothing)
 			}
+			d.chunk.Traced(o.span)
 			switch {
 			case o.letter != nil:
 				d.chunk.MarkReplay(*o.letter, o.idem.name(o.part), o.remembered(t.sv.Table))

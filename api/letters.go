@@ -47,7 +47,8 @@ type letterView struct {
 	Behind     string             `json:"parked_behind,omitempty"`    // a receipt
 	BehindID   int64              `json:"parked_behind_id,omitempty"` // its number, while it is there
 	Parked     int                `json:"parked"`
-	Row        json.RawMessage    `json:"row,omitempty"` // left out of a list when it is large
+	TraceID    string             `json:"trace_id,omitempty"` // of a sampled write
+	Row        json.RawMessage    `json:"row,omitempty"`      // left out of a list when it is large
 	RowBytes   int                `json:"row_bytes"`
 	Writes     map[string]*string `json:"writes,omitempty"`
 }
@@ -66,6 +67,9 @@ func viewOf(l *buffer.Letter) letterView {
 	}
 	if l.Behind != (table.ID{}) {
 		v.Behind = receipt(place, l.Behind)
+	}
+	if l.Span != (table.Span{}) {
+		v.TraceID = l.Span.TraceID()
 	}
 	if l.Row != "" {
 		v.Row = json.RawMessage(l.Row)

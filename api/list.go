@@ -86,7 +86,7 @@ func (s *Server) flushFirst(r *http.Request, h http.Header, sv *Served) error {
 	}
 	_, left, err := s.awaitFlush(r.Context(), places(sv), p.Wait)
 	if err != nil {
-		s.log.Warn("flush before list", "table", sv.Target.Table, "error", err)
+		s.log.WarnContext(r.Context(), "flush before list", "table", sv.Target.Table, "error", err)
 		return nil
 	}
 	if len(left) == 0 {
@@ -116,7 +116,7 @@ func (s *Server) listRows(ctx context.Context, sv *Served, q *table.Query) (*lis
 		return nil, fault(codeBadFilter, "Postgres cannot filter or order so: %s", bad.Detail)
 	}
 	if err != nil {
-		s.log.Warn("list rows", "table", sv.Target.Table, "error", err)
+		s.log.WarnContext(ctx, "list rows", "table", sv.Target.Table, "error", err)
 		return nil, storeUnavailable(err, "Lists are read from Postgres, which cannot be asked now or did not answer in time.")
 	}
 	if len(body) > limit {

@@ -142,7 +142,7 @@ func (s *Server) storeList(ctx context.Context, l *listing, lease string, text *
 	life := l.sv.ListTTL + rand.N(l.sv.ListTTL/10+1) //nolint:gosec // jitter: lists stored together do not end together
 	ok, err := s.buffer.KeepList(ctx, name, l.name, lease, text.value(), life)
 	if err != nil {
-		s.log.Warn("store list", "table", name, "error", err)
+		s.log.WarnContext(ctx, "store list", "table", name, "error", err)
 	}
 	return ok
 }

@@ -144,7 +144,7 @@ func (s *Server) load(ctx context.Context, g *reading, over *buffer.Found) error
 		return fault(code(bad.Code), "%s", bad.Detail)
 	}
 	if err != nil {
-		s.log.Warn("load row", "table", g.sv.Target.Table, "error", err)
+		s.log.WarnContext(ctx, "load row", "table", g.sv.Target.Table, "error", err)
 		return storeUnavailable(err, "The row is not in the cache, and Postgres cannot be asked now.")
 	}
 	if over != nil && s.keep(ctx, g, over, row) {
@@ -179,7 +179,7 @@ func (s *Server) keep(ctx context.Context, g *reading, over *buffer.Found, row t
 		ok, err = s.buffer.Fill(ctx, g.place, g.key, over.Lease, buffer.Row{Columns: columns, Line: line}, g.sv.life())
 	}
 	if err != nil {
-		s.log.Warn("store clean row", "table", g.sv.Target.Table, "error", err)
+		s.log.WarnContext(ctx, "store clean row", "table", g.sv.Target.Table, "error", err)
 	}
 	return ok
 }

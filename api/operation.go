@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/headpond/headpond/buffer/table"
 )
 
@@ -26,9 +28,10 @@ type operation struct {
 
 	refused *Problem // what Postgres said of it, when it is written directly
 
-	idem *idempotency // of the request, or nil
-	part int          // of it
-	done bool         // the outcome was told by an earlier request's mark
+	span trace.SpanContext // of the request, when it is sampled
+	idem *idempotency      // of the request, or nil
+	part int               // of it
+	done bool              // the outcome was told by an earlier request's mark
 
 	// Of one that replays a dead letter.
 	letter *table.Letter

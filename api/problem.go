@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +10,9 @@ import (
 	"strings"
 
 	"github.com/labstack/echo/v4"
+	"go.opentelemetry.io/otel/trace"
+
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	"github.com/headpond/headpond/buffer"
 	"github.com/headpond/headpond/buffer/table"
@@ -193,12 +194,15 @@ func (s *Server) onError(err error, c echo.Context) {
 	}
 	p := problemOf(err)
 	status := p.Code.status()
-	trace := traceID(c.Request())
+	id := traceID(c.Request())
 	if p.Code == codeInternal && c.Get(sent) != nil {
 		p.Applied = "unknown"
 	}
 	if p.Code == codeInternal && !errors.Is(err, context.Canceled) { // the client is gone: no failure of ours
-		s.log.Error("request failed", "method", c.Request().Method, "path", c.Path(), "trace_id", trace, "error", err)
+		s.log.Error("request failed", "method", c.Request().Method, "path", c.Path(), "trace_id", id, "error", err)
+	}
+	if span := trace.SpanFromContext(c.Request().Context()); span.IsRecording() {
+		span.SetAttributes(semconv.ErrorTypeKey.String(string(p.Code)))
 	}
 	h := c.Response().Header()
 	for name, value := range p.Headers {
@@ -209,14 +213,14 @@ func (s *Server) onError(err error, c echo.Context) {
 		_ = c.NoContent(status)
 		return
 	}
-	body := p.body(trace)
+	body := p.body(id)
 	h.Set(echo.HeaderContentLength, strconv.Itoa(len(body)))
 	c.Response().WriteHeader(status)
 	_, _ = c.Response().Write(body)
 }
 
 // body of the answer.
-func (p *Problem) body(trace string) []byte {
+func (p *Problem) body(traceID string) []byte {
 	status := p.Code.status()
 	body, _ := json.Marshal(struct {
 		Type    string        `json:"type"`
@@ -230,23 +234,9 @@ func (p *Problem) body(trace string) []byte {
 		Errors  []ProblemItem `json:"errors,omitempty"`
 	}{
 		Type: "about:blank", Title: http.StatusText(status), Status: status,
-		Detail: p.Detail, Code: p.Code, Hint: p.Hint, TraceID: trace, Applied: p.Applied, Errors: p.Errors,
+		Detail: p.Detail, Code: p.Code, Hint: p.Hint, TraceID: traceID, Applied: p.Applied, Errors: p.Errors,
 	})
 	return append(body, '\n')
-}
-
-// traceID is that of the request's traceparent (W3C Trace Context), or a new
-// one.
-func traceID(r *http.Request) string {
-	parts := strings.Split(r.Header.Get("traceparent"), "-")
-	if len(parts) >= 4 && len(parts[1]) == 32 && parts[1] != strings.Repeat("0", 32) {
-		if _, err := hex.DecodeString(parts[1]); err == nil {
-			return strings.ToLower(parts[1])
-		}
-	}
-	var id [16]byte
-	_, _ = rand.Read(id[:])
-	return hex.EncodeToString(id[:])
 }
 
 // pointer is the JSON pointer (RFC 6901) to a column, of a row of many when

@@ -103,7 +103,7 @@ func (s *Server) waitParam(c echo.Context) (time.Duration, error) {
 func (s *Server) receiptState(ctx context.Context, p buffer.Place, id, last table.ID) (map[string]any, error) {
 	wm, err := s.ledger.Watermark(ctx, p)
 	if err != nil {
-		s.log.Warn("receipt", "error", err)
+		s.log.WarnContext(ctx, "receipt", "error", err)
 		return nil, storeUnavailable(err, "Postgres must be asked about this write, and does not answer now.")
 	}
 	dead, err := s.ledger.Dead(ctx, p, id.Seq-1, id.Seq)

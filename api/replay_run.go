@@ -27,13 +27,14 @@ func (o *operation) held() error {
 // then. Nothing of a table is written in two ways: when its strategy turns out
 // to be another one, what was not accepted goes that way.
 func (s *Server) runReplays(ctx context.Context, sv *Served, all []*replay) {
+	linkLetters(ctx, all)
 	todo := all
 	for try := 0; try < 3 && len(todo) > 0; try++ {
 		switch {
 		case sv.Target.Direct():
 			s.replayDirectly(ctx, sv, todo)
 		case sv.Target.Index:
-			s.replayKeyed(sv, todo)
+			s.replayKeyed(ctx, sv, todo)
 		default:
 			s.replayPlain(ctx, sv, todo)
 		}
@@ -60,7 +61,7 @@ func (s *Server) runReplays(ctx context.Context, sv *Served, all []*replay) {
 	}
 	if len(accepted) > 0 && !sv.Target.Direct() {
 		if err := s.letters.NoteReplayed(ctx, accepted); err != nil {
-			s.log.Warn("note replays", "error", err) // the rows are accepted all the same
+			s.log.WarnContext(ctx, "note replays", "error", err) // the rows are accepted all the same
 		}
 	}
 }
@@ -84,11 +85,15 @@ func tasksOfReplays(sv *Served, all []*replay) []*task {
 	return tasks
 }
 
-func (s *Server) replayKeyed(sv *Served, all []*replay) {
+func (s *Server) replayKeyed(ctx context.Context, sv *Served, all []*replay) {
 	for _, r := range all {
 		r.o.idem = &idempotency{key: replayName(r.letter)}
 	}
-	s.keyed.run(tasksOfReplays(sv, all))
+	tasks := tasksOfReplays(sv, all)
+	for _, t := range tasks {
+		t.traced(ctx)
+	}
+	s.keyed.run(tasks)
 }
 
 // replayName is the mark of a replay. No Idempotency-Key holds a space.

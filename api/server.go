@@ -13,6 +13,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/headpond/headpond/api/dashboard"
 	"github.com/headpond/headpond/buffer"
@@ -53,6 +54,9 @@ type Server struct {
 	kill     func(time.Duration) (pid int, err error) // the flusher of the local stack; nil for none
 	asked    time.Time                                // for the peers; of the goroutine that samples
 
+	tracer trace.Tracer // nil: no spans
+	heard  Heard        // nil: nobody listens
+
 	history history
 	moments moments
 	diary   diary
@@ -75,6 +79,9 @@ type Deps struct {
 	Checks func() []buffer.Check
 	Log    *slog.Logger
 
+	Tracer trace.Tracer // of the requests' spans; nil for none
+	Heard  Heard        // nil: nobody listens
+
 	ReadOnly bool                                    // what changes something under /admin/v1 is refused
 	Pool     func() PostgresPool                     // for the status; nil: zeros
 	Peers    func(context.Context) ([]string, error) // names of the processes of the API that live; nil: nobody tells
@@ -92,6 +99,7 @@ func New(limits Limits, d Deps) (*Server, error) {
 	s := &Server{
 		ids: newRandom(), limits: limits.withDefaults(), buffer: d.Buffer, edge: d.Edge, ledger: d.Ledger, letters: d.Letters,
 		log: d.Log, local: d.Local, warnings: d.Warnings, checks: d.Checks,
+		tracer: d.Tracer, heard: d.Heard,
 		readOnly: d.ReadOnly, pool: d.Pool, peers: d.Peers, reload: d.Reload, kill: d.KillFlusher,
 	}
 	s.streams.init()
@@ -104,7 +112,7 @@ func New(limits Limits, d Deps) (*Server, error) {
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.onError
 	e.IPExtractor = clientIP(limits.Proxies)
-	e.Use(middleware.RecoverWithConfig(middleware.RecoverConfig{DisableErrorHandler: true, DisablePrintStack: true, LogErrorFunc: s.panicked}), s.bound)
+	e.Use(s.observed, middleware.RecoverWithConfig(middleware.RecoverConfig{DisableErrorHandler: true, DisablePrintStack: true, LogErrorFunc: s.panicked}), s.bound)
 	if limits.Rate > 0 {
 		s.rate = newRateLimit(limits.Rate, limits.Burst)
 		e.Use(s.limitRate)

@@ -171,7 +171,9 @@ var quiet = slog.New(slog.DiscardHandler)
 
 type noLag struct{}
 
-func (noLag) Lag(string, time.Duration, int64) {}
+func (noLag) Lag(string, time.Duration, int64)           {}
+func (noLag) Sampled(string, time.Duration, table.Span)  {}
+func (noLag) Flushed(string, string, int, time.Duration) {}
 
 // background runs a part of the stack until the test ends.
 func (s *stack) background(run func(context.Context) error) (stop func()) {

@@ -89,6 +89,10 @@ func (s *Server) getWrite(c echo.Context) error {
 // tell fills in what is known.
 func (w *writeLife) tell(story *buffer.Story, id table.ID, became map[string]any) {
 	w.Steps = steps(story)
+	if story.Span != (table.Span{}) {
+		id := story.Span.TraceID()
+		w.TraceID = &id
+	}
 	if ms, known := became["lag_ms"].(int64); known {
 		w.LagMS = &ms
 	}

@@ -3,6 +3,8 @@ package buffer
 import (
 	"context"
 	"sync"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Append sends the chunks and waits until each is accepted or refused; look at
@@ -11,7 +13,9 @@ import (
 // It does not take the caller's deadline: a write that was handed to Redis is
 // waited for (at most Config.Budget), because an answer that comes too late is
 // worth more than not knowing.
-func (b *Buffer) Append(_ context.Context, chunks ...*Chunk) error {
+//
+// Rows without a span of their own (Chunk.Traced) belong to that of ctx.
+func (b *Buffer) Append(ctx context.Context, chunks ...*Chunk) error {
 	if b.draining.Load() {
 		return ErrDraining
 	}
@@ -27,8 +31,10 @@ func (b *Buffer) Append(_ context.Context, chunks ...*Chunk) error {
 	}
 	var wait sync.WaitGroup
 	wait.Add(len(chunks))
+	of := trace.SpanContextFromContext(ctx)
 	for _, c := range chunks {
 		c.wait = &wait
+		c.traces.rest(of)
 	}
 	if !b.queue.put(chunks) {
 		return ErrDraining

@@ -57,7 +57,8 @@ type Chunk struct {
 	expects []byte
 	bases   map[int]string // of the rows that were added on a basis
 	marks   map[int]mark   // of rows
-	origin  []int          // row numbers as they were added, once rows were taken out
+	traces  traces
+	origin  []int // row numbers as they were added, once rows were taken out
 
 	full   *BacklogFull // it is refused, unless it was done before
 	result Result
@@ -275,6 +276,7 @@ func (c *Chunk) drop(rows map[int]bool) {
 			continue
 		}
 		key, expect := "", ExpectNothing
+		rest.traces.set(rest.Len(), c.traces.of(i))
 		if c.Target.Index {
 			key, expect = c.keys[i], Expect(c.expects[i])
 		}
@@ -292,5 +294,5 @@ func (c *Chunk) drop(rows map[int]bool) {
 		}
 	}
 	c.data, c.ends, c.ops, c.keys, c.expects = rest.data, rest.ends, rest.ops, rest.keys, rest.expects
-	c.bases, c.marks, c.origin = rest.bases, rest.marks, rest.origin
+	c.bases, c.marks, c.traces, c.origin = rest.bases, rest.marks, rest.traces, rest.origin
 }

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
 	"github.com/headpond/headpond/buffer/table"
 )
 
@@ -36,6 +39,9 @@ type Config struct {
 	CheckEvery time.Duration
 	// Caps of what may wait for Postgres: see Measured.
 	Caps Caps
+	// Tracer makes a span of each script call, for each sampled request that has rows
+	// in it; nil for none.
+	Tracer trace.Tracer
 }
 
 // Default values: a round trip takes under 1 ms and an fsync under 50 ms on a
@@ -63,6 +69,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.CheckEvery == 0 {
 		c.CheckEvery = DefaultCheckEvery
+	}
+	if c.Tracer == nil {
+		c.Tracer = noop.Tracer{}
 	}
 	return c
 }

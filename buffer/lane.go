@@ -76,6 +76,7 @@ type call struct {
 	cmd     *redis.Cmd
 	unknown bool   // some try was sent and not answered
 	epoch   uint64 // in which this process took part when the call was made
+	spans   []sending
 }
 
 // group makes a call for each partition. Targets that were filled move on to
@@ -146,6 +147,7 @@ func (l *lane) try(calls []*call) (again []*call, shake bool, last error) {
 		shake = shake || handshake
 		if err != nil {
 			last = err
+			k.retried(err)
 		}
 	}
 	return again, shake, last
@@ -190,7 +192,8 @@ func (l *lane) prepare(k *call) {
 		marks += len(c.marks)
 	}
 	now := time.Now()
-	k.frames = frames(k.chunks)
+	k.startSpans(l.b.cfg.Tracer)
+	k.frames = k.layOut()
 	k.epoch = l.b.memory.joined(k.place)
 	args := make([]any, 0, 13+5*len(k.frames)+3*marks+rows)
 	index := "0"
@@ -203,7 +206,7 @@ func (l *lane) prepare(k *call) {
 	}
 	args = append(args, k.place.prefix(), l.producer, k.number, now.UnixMilli(), maxRows, t.MaxBytes, index, len(k.frames), marks, "")
 	for _, f := range k.frames {
-		args = append(args, f.Len(), f.Columns, f.Base, f.Heads, f.Data)
+		args = append(args, f.Len(), f.Columns, f.Time(), f.Heads, f.Data)
 		l.b.counters.Frames.Add(1)
 	}
 	if marks > 0 {
@@ -240,11 +243,11 @@ func (l *lane) prepare(k *call) {
 	k.args = args
 }
 
-// frames lays the rows of the chunks out in frames.
-func frames(chunks []*Chunk) []*table.Frame {
+// layOut gives the rows of the chunks in frames.
+func (k *call) layOut() []*table.Frame {
 	var out []*table.Frame
 	var f *table.Frame
-	for _, c := range chunks {
+	for _, c := range k.chunks {
 		for i := range c.ends {
 			columns := c.header(i)
 			if f == nil || f.Len() >= FrameRows || len(f.Data) >= FrameBytes || string(f.Columns) != string(columns) {
@@ -252,6 +255,9 @@ func frames(chunks []*Chunk) []*table.Frame {
 				out = append(out, f)
 			}
 			f.Add(table.Op(c.ops[i]), c.Accepted, c.line(i))
+			if of := c.traces.of(i); of.IsValid() {
+				f.Trace(k.span(of))
+			}
 		}
 	}
 	return out
@@ -300,12 +306,14 @@ func (l *lane) settle(k *call) (retry, handshake bool, err error) {
 			k.unknown = false
 			return true, false, nil
 		}
+		k.endSpans(nil)
 	case "F":
 		if l.dropFailed(k, got[1:]) {
 			l.prepare(k)
 			k.unknown = false
 			return true, false, nil
 		}
+		k.endSpans(nil)
 	case "B":
 		rows, _ := strconv.ParseInt(answer(got, 1), 10, 64)
 		bytes, _ := strconv.ParseInt(answer(got, 2), 10, 64)
@@ -346,6 +354,7 @@ func (l *lane) accepted(k *call, epoch, first string) {
 	last := table.ID{Epoch: e, Seq: seq + uint64(k.rows()) - 1} //nolint:gosec // rows of one call
 	l.b.memory.keep(k.place, unitOf(k, last))
 	l.b.tally.note(k.place, last)
+	k.endSpans(nil)
 	for _, c := range k.chunks {
 		c.result.First = table.ID{Epoch: e, Seq: seq}
 		c.result.Rows = c.Len()
@@ -426,6 +435,7 @@ func (l *lane) dropFailed(k *call, rows []any) bool {
 }
 
 func (k *call) finish(err error) {
+	k.endSpans(err)
 	for _, c := range k.chunks {
 		c.result.Err = err
 		c.wait.Done()

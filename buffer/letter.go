@@ -21,6 +21,8 @@ type Letter struct {
 	Constraint string
 	Column     string
 
+	Span table.Span // that put it into the log; zero when its request was not sampled
+
 	Row      string // JSON, for people; empty when it is larger than was asked for
 	RowBytes int    // of the JSON
 	Columns  []string

@@ -101,14 +101,14 @@ func frame(m redis.XMessage) (*table.Frame, error) {
 		}
 		return f, f.Check()
 	}
-	base, err1 := strconv.ParseInt(field("t"), 10, 64)
+	base, traces, err1 := table.ParseTime(field("t"))
 	total, err2 := strconv.ParseUint(field("b"), 10, 64)
 	if err1 != nil || err2 != nil {
 		return nil, table.ErrCorruptFrame
 	}
 	f := &table.Frame{
 		Last: id, Columns: []byte(field("c")), Base: base,
-		Heads: []byte(field("h")), Data: []byte(field("d")), Bytes: total,
+		Heads: []byte(field("h")), Data: []byte(field("d")), Bytes: total, Traces: traces,
 	}
 	return f, f.Check()
 }
@@ -140,8 +140,9 @@ func (b *Buffer) Oldest(ctx context.Context, places []Place, after []table.ID) (
 
 // DeadRow names a row that went to the dead letters.
 type DeadRow struct {
-	Key string
-	ID  table.ID
+	Key      string
+	ID       table.ID
+	SQLState string // why; "" when it is not known any more
 }
 
 // Settlement is what was committed in Postgres.
@@ -226,7 +227,8 @@ type Commit struct {
 // known (any more).
 type Story struct {
 	Accepted time.Time
-	Appended time.Time // when Redis took it, by the clock of Redis
+	Appended time.Time  // when Redis took it, by the clock of Redis
+	Span     table.Span // that put it into the log; zero when its request was not sampled
 	Commit   Commit
 }
 
@@ -251,7 +253,8 @@ func (b *Buffer) Story(ctx context.Context, p Place, id table.ID) (s Story, err 
 			return s, err
 		}
 		if first := f.First(); !first.After(id) && f.Len() > 0 {
-			s.Accepted = f.Accepted(int(id.Seq - first.Seq)) //nolint:gosec // a row of the frame
+			row := int(id.Seq - first.Seq) //nolint:gosec // a row of the frame
+			s.Accepted, s.Span = f.Accepted(row), f.Traced(row)
 			if us := field(got[0], "r"); us > 0 {
 				s.Appended = time.UnixMicro(us)
 			}

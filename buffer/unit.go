@@ -95,7 +95,7 @@ func (u *unit) after(kept table.ID) *unit {
 		if from >= done {
 			rest.Frames = append(rest.Frames, f)
 		} else if from+f.Len() > done { // never so: a flush commits whole frames
-			f = &table.Frame{Last: u.last, Columns: f.Columns, Base: f.Base, Heads: f.Heads, Data: f.Data}
+			f = &table.Frame{Last: u.last, Columns: f.Columns, Base: f.Base, Heads: f.Heads, Data: f.Data, Traces: f.Traces}
 			rest.Frames = append(rest.Frames, f.Cut(done-from, f.Len()))
 		}
 		from += f.Len()
@@ -169,7 +169,7 @@ func (u *unit) args(p Place, partitions int) []any {
 	args := make([]any, 0, 16+5*len(u.Frames)+3*len(u.Marks)+len(u.Keys))
 	args = append(args, p.prefix(), "", 0, time.Now().UnixMilli(), 0, 0, index, len(u.Frames), len(u.Marks), u.name())
 	for _, f := range u.Frames {
-		args = append(args, f.Len(), f.Columns, f.Base, f.Heads, f.Data)
+		args = append(args, f.Len(), f.Columns, f.Time(), f.Heads, f.Data)
 	}
 	if len(u.Marks) > 0 {
 		args = append(args, max(marksPerTable/partitions, 1), marksKept.Milliseconds())

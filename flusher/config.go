@@ -3,6 +3,9 @@ package flusher
 import (
 	"errors"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // Table is how one table is flushed.
@@ -25,6 +28,7 @@ type Config struct {
 	Workers int           // batches in flight
 	Sweep   time.Duration // how often every partition is looked at, notice or not
 	Drain   time.Duration // how long a stop may take to flush what is left
+	Tracer  trace.Tracer  // of the spans of flushes and of the writes that they commit; nil for none
 }
 
 // Default values. Four workers keep two or three COPYs busy while another
@@ -45,6 +49,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Drain == 0 {
 		c.Drain = DefaultDrain
+	}
+	if c.Tracer == nil {
+		c.Tracer = noop.Tracer{}
 	}
 	return c
 }

@@ -7,13 +7,20 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/headpond/headpond/buffer"
+	"github.com/headpond/headpond/buffer/table"
 )
 
 // Observer hears the durability lag of committed rows. It must be quick and
 // safe for concurrent use.
 type Observer interface {
 	Lag(table string, lag time.Duration, rows int64)
+	// Sampled is told beside Lag of rows whose request is sampled, with its span.
+	Sampled(table string, lag time.Duration, of table.Span)
+	// Flushed is told of each batch: its rows and its outcome, "committed" or a Class.
+	Flushed(table, outcome string, rows int, took time.Duration)
 }
 
 // Flusher is a pool of workers and the schedule that feeds them.
@@ -25,6 +32,7 @@ type Flusher struct {
 	observe Observer
 	slog    *slog.Logger
 	board   *board
+	failed  failures
 
 	mu       sync.Mutex // guards the rest; held for moments only
 	schedule *schedule
@@ -197,13 +205,17 @@ func (f *Flusher) finish(r result) {
 	case wasOpen && !open:
 		f.slog.Info("flushes go on")
 	}
+	ctx := context.Background()
+	if r.trace != nil {
+		ctx = trace.ContextWithSpan(ctx, r.trace)
+	}
 	switch class := ClassOf(r.err); {
 	case class == PutOff:
 		f.slog.Debug("flush put off", "table", name, "why", r.err)
 	case r.err != nil:
 		f.board.table(name, func(t *tableBoard) { t.failed(class) })
 		if !wasOpen && (before.err == nil || before.err.Error() != r.err.Error()) {
-			f.slog.Error("flush", "table", name, "halted", class.Halts(), "class", string(class), "error", r.err)
+			f.slog.ErrorContext(ctx, "flush", "table", name, "halted", class.Halts(), "class", string(class), "error", r.err)
 		}
 	case before.err != nil:
 		f.slog.Info("flush works again", "table", name, "trouble_lasted", time.Since(before.since).Round(time.Millisecond).String())

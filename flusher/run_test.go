@@ -159,7 +159,9 @@ func (w *world) DeadBetween(_ context.Context, p buffer.Place, after, upto uint6
 	return out, nil
 }
 
-func (w *world) Lag(string, time.Duration, int64) {}
+func (w *world) Lag(string, time.Duration, int64)           {}
+func (w *world) Sampled(string, time.Duration, table.Span)  {}
+func (w *world) Flushed(string, string, int, time.Duration) {}
 
 func (w *world) seq(p int) uint64 {
 	w.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/headpond/headpond/buffer"
@@ -30,6 +31,7 @@ type result struct {
 	unsure  bool // the commit is on one server alone
 	took    time.Duration
 	err     error
+	trace   trace.Span // of the flush; nil when there is none
 }
 
 func (w *worker) do(ctx context.Context, j *job) result {
@@ -37,15 +39,27 @@ func (w *worker) do(ctx context.Context, j *job) result {
 	r := result{job: j, remains: make(map[int]left)}
 	start := time.Now()
 	if r.err = w.f.unpaused(ctx, j); r.err == nil {
-		r.err = w.flush(ctx, j, &r)
+		t := w.f.traceFlush()
+		r.err = w.flush(ctx, j, &r, t)
+		t.end(r.err)
+		r.trace = t.span
+	}
+	if r.err != nil && ClassOf(r.err) != PutOff {
+		w.f.failed.note(j.table.Name, j.partitions, r.err)
 	}
 	r.took = time.Since(start)
+	switch {
+	case r.err != nil:
+		w.f.observe.Flushed(j.table.Name, string(ClassOf(r.err)), 0, r.took)
+	case r.commit:
+		w.f.observe.Flushed(j.table.Name, "committed", r.rows, r.took)
+	}
 	w.f.board.ended(w.id, &r)
 	return r
 }
 
 // flush makes one batch: look where the partitions stand, flush them, settle.
-func (w *worker) flush(ctx context.Context, j *job, r *result) error {
+func (w *worker) flush(ctx context.Context, j *job, r *result, t *tracing) error {
 	places := make([]buffer.Place, len(j.partitions))
 	for i, p := range j.partitions {
 		places[i] = buffer.Place{Table: j.table.Name, Partition: p}
@@ -82,14 +96,18 @@ func (w *worker) flush(ctx context.Context, j *job, r *result) error {
 	var picked atomic.Int64
 	var torn []*torn
 	load := func(ctx context.Context, claims []Claim) (parts []Part, err error) {
-		picked.Store(time.Now().UnixMilli())
+		began := time.Now()
+		picked.Store(began.UnixMilli())
 		parts, torn, err = w.load(ctx, claims, j, stands)
+		if err == nil {
+			t.read(ctx, j.table.Name, parts, began)
+		}
 		w.f.board.does(w.id, "copying", rowsOf(parts))
 		return parts, err
 	}
 	report, err := w.f.store.Flush(ctx, Batch{
 		Table: j.table.Name, Partitions: todo, Load: load, DatabaseWins: j.table.DatabaseWins,
-		Doing:  func(state string) { w.f.board.does(w.id, state, 0) },
+		Doing:  func(state string) { w.f.board.does(w.id, state, 0); t.does(state) },
 		Orphan: func(ctx context.Context, parent string) error { return w.f.orphan(ctx, j, parent) },
 		Refuse: func(count, rows int, why string) error {
 			return w.f.refuse(refused{table: j.table.Name, count: count, rows: rows, why: why})
@@ -98,7 +116,9 @@ func (w *worker) flush(ctx context.Context, j *job, r *result) error {
 	if err != nil {
 		return err
 	}
+	defer t.committed(report, &w.f.failed)
 	w.f.board.does(w.id, "settling", 0)
+	t.does("settling")
 	if err := FailCommitted.Reach(); err != nil {
 		return err
 	}
@@ -208,6 +228,9 @@ func (f *Flusher) measure(tbl string, p *Part, report *Report) {
 				t.lagNow.record(lag, rows, now)
 				f.observe.Lag(tbl, lag, rows)
 			})
+			for _, of := range fr.Traces {
+				f.observe.Sampled(tbl, max(now.Sub(fr.Accepted(of.From)), 0), of.Span)
+			}
 			t.Rows += int64(fr.Len())
 		}
 		t.Rows -= int64(len(report.Dead[p.Place]))

@@ -136,7 +136,9 @@ func (s *stack) open(ctx context.Context, redisURL, postgresURL string) (err err
 
 type noLag struct{}
 
-func (noLag) Lag(string, time.Duration, int64) {}
+func (noLag) Lag(string, time.Duration, int64)           {}
+func (noLag) Sampled(string, time.Duration, table.Span)  {}
+func (noLag) Flushed(string, string, int, time.Duration) {}
 
 // background runs a part of the stack until stop.
 func (s *stack) background(run func(context.Context) error) {

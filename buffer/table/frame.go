@@ -14,7 +14,8 @@ import (
 // column list, one after the other, ready for COPY. In Redis it has the fields
 //
 //	c  the column list, a COPY text line without its newline (Table.Header)
-//	t  the accept time of the first row, microseconds since 1970, decimal
+//	t  the accept time of the first row, microseconds since 1970, decimal; behind it the
+//	   traces of rows whose requests are sampled (Frame.Time)
 //	h  the row heads: headSize bytes for each row
 //	d  the rows: COPY text lines, with a field of changes where the operation has one (Change)
 //	b  bytes appended to the log so far, this frame included (set by the script)
@@ -93,8 +94,9 @@ type Frame struct {
 	Base    int64 // µs since 1970
 	Heads   []byte
 	Data    []byte
-	Bytes   uint64 // bytes appended to the log up to and with this frame; set when read
-	Lost    uint64 // this many rows are lost; there are no others then
+	Traces  []Trace `json:",omitempty"` // of rows whose requests are sampled, in order
+	Bytes   uint64  // bytes appended to the log up to and with this frame; set when read
+	Lost    uint64  // this many rows are lost; there are no others then
 }
 
 // Add appends one row: a COPY line with its newline.
@@ -154,6 +156,7 @@ func (f *Frame) Cut(from, to int) *Frame {
 	out := &Frame{
 		Last:    ID{Epoch: f.Last.Epoch, Seq: f.First().Seq + uint64(to) - 1}, //nolint:gosec // a row of the frame
 		Columns: f.Columns, Base: f.Base, Heads: bytes.Clone(f.Heads[from*headSize : to*headSize]), Data: f.Lines(from, to), Bytes: f.Bytes,
+		Traces: cutTraces(f.Traces, from, to),
 	}
 	for i := range out.Len() {
 		setEnd(out.Heads, i, int(f.end(from+i))-int(f.end(to-1))+len(out.Data))

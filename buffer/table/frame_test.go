@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 )
 
 func TestFrameGivesBackItsRows(t *testing.T) {
@@ -89,4 +90,41 @@ func TestParseID(t *testing.T) {
 	require.True(t, ID{2, 1}.After(ID{1, 9}))
 	require.True(t, ID{1, 2}.After(ID{1, 1}))
 	require.False(t, ID{1, 1}.After(ID{1, 1}))
+}
+
+// Traces come back as they were, whatever is cut out, and a frame of rows that
+// nobody samples lies in the log as it always did.
+func TestFrameTraces(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var f Frame
+		want := make([]Span, rapid.IntRange(1, 40).Draw(t, "rows"))
+		for i := range want {
+			f.Add(OpInsert, 1764000000123456, fmt.Appendf(nil, "row %d\n", i))
+			if n := byte(rapid.IntRange(0, 3).Draw(t, "request")); n > 0 {
+				want[i] = Span{Trace: [16]byte{0: n, 15: 0xff}, Span: [8]byte{0: 1, 7: n}}
+				f.Trace(want[i])
+			}
+		}
+		f.Last = ID{Epoch: 1, Seq: 1000}
+		base, traces, err := ParseTime(f.Time())
+		require.NoError(t, err)
+		require.Equal(t, f.Base, base)
+		require.Equal(t, f.Traces, traces)
+		to := rapid.IntRange(1, len(want)).Draw(t, "to")
+		from := rapid.IntRange(0, to-1).Draw(t, "from")
+		for i, part := from, f.Cut(from, to); i < to; i++ {
+			require.Equal(t, want[i], f.Traced(i))
+			require.Equal(t, want[i], part.Traced(i-from))
+		}
+	})
+	f := &Frame{}
+	f.Add(OpInsert, 1764000000123456, []byte("a\n"))
+	require.Equal(t, "1764000000123456", f.Time())
+	f.Trace(Span{Trace: [16]byte{1}, Span: [8]byte{2}})
+	require.Equal(t, "1764000000123456 0+1:01000000000000000000000000000000:0200000000000000", f.Time())
+	for _, bad := range []string{"", "x", "1 ", "1 0:1", "1 0+0:" + f.Time()[21:], "1 -1" + f.Time()[18:], f.Time() + "0", f.Time() + " "} {
+		_, _, err := ParseTime(bad)
+		require.ErrorIs(t, err, ErrCorruptFrame, bad)
+	}
 }

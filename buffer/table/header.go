@@ -125,7 +125,7 @@ func (t *Table) Adapt(f *Frame) (out *Frame, stale map[int]string, err error) {
 		return f, nil, nil
 	}
 	places, retyped := t.Places(f.Columns)
-	out = &Frame{Last: f.Last, Base: f.Base, Bytes: f.Bytes, Heads: bytes.Clone(f.Heads), Columns: t.newHeader()}
+	out = &Frame{Last: f.Last, Base: f.Base, Bytes: f.Bytes, Heads: bytes.Clone(f.Heads), Traces: f.Traces, Columns: t.newHeader()}
 	moved := make([]int, len(places)) // old position → new one, -1 for none
 	n := 0
 	for i, p := range places {

@@ -101,12 +101,12 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 	}); err != nil {
 		return nil, usage(err)
 	}
+	if a.telemetry, err = newTelemetry(ctx, s.log); err != nil {
+		return nil, err
+	}
 	watermarks := postgres.NewWatermarks(a.pool)
 	a.processes = postgres.NewProcesses(a.pool)
 	if a.buffer, err = buffer.New(a.bufferConfig(), a.rdb, watermarks, s.log); err != nil {
-		return nil, err
-	}
-	if a.telemetry, err = newTelemetry(); err != nil {
 		return nil, err
 	}
 	a.tables = newTables(a)
@@ -118,13 +118,13 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 		Buffer: a.buffer, Edge: a.edge, Ledger: watermarks, Letters: postgres.NewLetters(a.pool), Metrics: a.telemetry.handler,
 		Local: s.local, Warnings: a.watches.warnings, Checks: a.safety.found, Log: s.log,
 		ReadOnly: s.readOnly || s.config.Dashboard.ReadOnly, KillFlusher: s.kill,
-		Pool: a.poolNow, Peers: a.processes.Alive, Reload: a.tables.reload,
+		Tracer: a.telemetry.tracer, Heard: a.telemetry.heard, Pool: a.poolNow, Peers: a.processes.Alive, Reload: a.tables.reload,
 	})
 	if err != nil {
 		return nil, err
 	}
 	store := postgres.NewStore(a.flushPool, a.tables.lookup)
-	a.flusher, err = flusher.New(flusher.Config{Workers: workers, Drain: s.config.Flusher.Drain},
+	a.flusher, err = flusher.New(flusher.Config{Workers: workers, Drain: s.config.Flusher.Drain, Tracer: a.telemetry.tracer},
 		a.buffer, store, a.buffer.Wakes(), a.telemetry, s.log)
 	if err != nil {
 		return nil, err
@@ -140,6 +140,7 @@ func (a *app) bufferConfig() buffer.Config {
 		Keys:   func(name string, f *table.Frame) ([]string, error) { return a.tables.keys(name, f) },
 		Places: postgres.NewWatermarks(a.pool).Places,
 		Caps:   a.config.Limits.caps(),
+		Tracer: a.telemetry.tracer,
 	}
 	if a.role.api() {
 		c.Process, c.Peers = a.processes.ID(), a.processes
@@ -286,7 +287,9 @@ func (a *app) flusherHandler() http.Handler {
 	ok := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }
 	mux.HandleFunc("GET /livez", ok)
 	mux.HandleFunc("GET /readyz", ok)
-	mux.Handle("GET /metrics", a.telemetry.handler)
+	if a.telemetry.handler != nil {
+		mux.Handle("GET /metrics", a.telemetry.handler)
+	}
 	return mux
 }
 

@@ -114,7 +114,7 @@ func cleanEnvironment(extra ...string) []string {
 		name, _, _ := strings.Cut(v, "=")
 		switch {
 		case name == "HEADPOND_PG_BIN", name == "HEADPOND_REDIS_SERVER":
-		case strings.HasPrefix(name, "HEADPOND_"), strings.HasPrefix(name, "PG"), name == "DATABASE_URL", name == "REDIS_URL":
+		case strings.HasPrefix(name, "HEADPOND_"), strings.HasPrefix(name, "PG"), strings.HasPrefix(name, "OTEL_"), name == "DATABASE_URL", name == "REDIS_URL":
 			continue
 		}
 		env = append(env, v)

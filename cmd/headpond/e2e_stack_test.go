@@ -41,6 +41,7 @@ type servers struct {
 	program  string
 	redis    *up.Redis
 	postgres *up.Postgres
+	extra    []string // environment of the processes
 }
 
 func startServers(t *testing.T, program string) *servers {
@@ -52,7 +53,7 @@ func startServers(t *testing.T, program string) *servers {
 }
 
 func (s *servers) env() []string {
-	return cleanEnvironment("DATABASE_URL="+s.postgres.URL(), "REDIS_URL="+s.redis.URL())
+	return cleanEnvironment(append(s.extra, "DATABASE_URL="+s.postgres.URL(), "REDIS_URL="+s.redis.URL())...)
 }
 
 // serve runs `headpond serve` with the API, until it has read the catalog.

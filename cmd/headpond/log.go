@@ -10,6 +10,7 @@ import (
 	"github.com/lmittmann/tint"
 	"github.com/mattn/go-isatty"
 	"github.com/urfave/cli/v3"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // newLog writes to stderr: for people on a terminal, JSON otherwise.
@@ -19,12 +20,31 @@ func newLog(level string) *slog.Logger {
 		l = slog.LevelInfo
 	}
 	if isatty.IsTerminal(os.Stderr.Fd()) {
-		return slog.New(tint.NewHandler(os.Stderr, &tint.Options{
+		return slog.New(traceLog{tint.NewHandler(os.Stderr, &tint.Options{
 			Level: l, TimeFormat: time.TimeOnly, NoColor: os.Getenv("NO_COLOR") != "",
-		}))
+		})})
 	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: l}))
+	return slog.New(traceLog{slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: l})})
 }
+
+// traceLog says of each line in which trace it was written, if in any.
+type traceLog struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (h traceLog) Handle(ctx context.Context, r slog.Record) error {
+	if in := trace.SpanContextFromContext(ctx); in.HasTraceID() {
+		r.AddAttrs(slog.String("trace_id", in.TraceID().String()))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (h traceLog) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return traceLog{h.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup implements slog.Handler.
+func (h traceLog) WithGroup(name string) slog.Handler { return traceLog{h.Handler.WithGroup(name)} }
 
 // driverLog takes what go-redis says of its connections: what matters of it
 // comes back as an error, and is said once by who made the call.

@@ -3,55 +3,95 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
-	"sync"
+	"os"
 	"time"
 
 	promclient "github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/contrib/instrumentation/runtime"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/headpond/headpond/api"
 	"github.com/headpond/headpond/buffer"
 )
 
-// telemetry is the metrics of this process: OpenTelemetry instruments, read by
-// an exporter that serves them as OpenMetrics.
+// telemetry is the metrics and the spans of this process: OpenTelemetry instruments,
+// read by an exporter that serves them as OpenMetrics, and by others as OTEL_*
+// variables say. With OTEL_SDK_DISABLED there is nothing of it.
 type telemetry struct {
-	provider *sdkmetric.MeterProvider
+	*tracing
+	provider *sdkmetric.MeterProvider // nil: no metrics
 	handler  http.Handler
+	heard    api.Heard
+	flushes  *flushes
 	lag      lagHistogram
 }
 
-func newTelemetry() (*telemetry, error) {
-	t := &telemetry{lag: lagHistogram{tables: make(map[string]*lagCounts), start: time.Now()}}
+func newTelemetry(ctx context.Context, log *slog.Logger) (*telemetry, error) {
+	t := &telemetry{tracing: &tracing{}, lag: lagHistogram{tables: make(map[string]*lagCounts), start: time.Now()}}
+	if sdkDisabled() {
+		return t, nil
+	}
+	sayTelemetryTrouble(log)
+	of := newResource(ctx, log)
+	var err error
+	if t.tracing, err = newTracing(ctx, of); err != nil {
+		return nil, err
+	}
 	registry := promclient.NewRegistry()
 	exporter, err := prometheus.New(prometheus.WithRegisterer(registry), prometheus.WithoutScopeInfo(), prometheus.WithProducer(&t.lag))
 	if err != nil {
 		return nil, fmt.Errorf("start metrics: %w", err)
 	}
-	t.provider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))
+	readers := []sdkmetric.Option{sdkmetric.WithResource(of), sdkmetric.WithReader(exporter)}
+	if exports("METRICS") {
+		autoexport.WithFallbackMetricProducer(func(context.Context) (sdkmetric.Producer, error) { return &t.lag, nil })
+		pushed, err := autoexport.NewMetricReader(ctx)
+		if err != nil {
+			return nil, usage(fmt.Errorf("OTEL_METRICS_EXPORTER=%s, OTEL_EXPORTER_OTLP_PROTOCOL=%s: %w",
+				os.Getenv("OTEL_METRICS_EXPORTER"), os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL"), err))
+		}
+		readers = append(readers, sdkmetric.WithReader(pushed))
+	}
+	t.provider = sdkmetric.NewMeterProvider(readers...)
 	if err := runtime.Start(runtime.WithMeterProvider(t.provider)); err != nil {
 		return nil, fmt.Errorf("start runtime metrics: %w", err)
 	}
 	t.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
+	meter := t.provider.Meter(instrumentation)
+	r, err := newRequests(meter)
+	if err != nil {
+		return nil, fmt.Errorf("register metric: %w", err)
+	}
+	t.heard = r.heard
+	if t.flushes, err = newFlushes(meter); err != nil {
+		return nil, fmt.Errorf("register metric: %w", err)
+	}
 	return t, nil
 }
 
-func (t *telemetry) close() { _ = t.provider.Shutdown(context.Background()) }
-
-// Lag implements flusher.Observer.
-func (t *telemetry) Lag(table string, lag time.Duration, rows int64) { t.lag.record(table, lag, rows) }
+func (t *telemetry) close() {
+	t.tracing.close()
+	if t.provider != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+		defer cancel()
+		_ = t.provider.Shutdown(ctx) // an endpoint that is away was told of before
+	}
+}
 
 // observe registers everything that is counted elsewhere and only read here.
 func (t *telemetry) observe(a *app) error {
-	m := t.provider.Meter("github.com/headpond/headpond")
-	o := &observer{meter: m}
+	if t.provider == nil {
+		return nil
+	}
+	o := &observer{meter: t.provider.Meter(instrumentation)}
+	o.process(a)
 	c := a.buffer.Counters()
 	o.counter("headpond_accepted_rows", "Rows accepted by this process.", "{row}", c.Rows.Load)
 	o.counter("headpond_accepted_bytes", "Bytes of rows accepted by this process.", "By", c.Bytes.Load)
@@ -164,8 +204,13 @@ func (o *observer) cache(a *app) {
 	for i := range all {
 		instruments[i] = all[i].in
 	}
+	sources := o.total("headpond_reads", "Reads by key, by where the row was.", "{read}")
+	instruments = append(instruments, sources)
 	_, err := o.meter.RegisterCallback(func(_ context.Context, r metric.Observer) error {
 		for _, c := range a.server.CacheStats() {
+			for source, n := range map[string]int64{"buffer": c.Pending, "cache": c.Hits - c.Pending, "postgres": c.Misses} {
+				r.ObserveFloat64(sources, float64(n), metric.WithAttributes(attribute.String("table", c.Table), attribute.String("source", source)))
+			}
 			at := metric.WithAttributes(attribute.String("table", c.Table))
 			for _, s := range all {
 				r.ObserveFloat64(s.in, s.of(&c), at)
@@ -224,63 +269,4 @@ func (o *observer) external(a *app, r metric.Observer, changes, conflicts metric
 		r.ObserveFloat64(changes, float64(found[name]), metric.WithAttributes(at))
 		r.ObserveFloat64(conflicts, float64(a.external.Conflicts(name, policy)), metric.WithAttributes(at, attribute.String("policy", policy)))
 	}
-}
-
-// lagBounds are the histogram's buckets, in seconds: from a commit that
-// follows at once to an outage of an hour.
-var lagBounds = []float64{
-	.005, .01, .025, .05, .075, .1, .15, .2, .3, .5, .75, 1, 2, 5, 10, 30, 60, 300, 900, 3600,
-}
-
-// lagHistogram counts every row, thousands at a time, which no instrument of
-// the SDK can: so it hands its counts to the reader itself.
-type lagHistogram struct {
-	mu     sync.Mutex // guards tables
-	tables map[string]*lagCounts
-	start  time.Time
-}
-
-type lagCounts struct {
-	counts []uint64
-	sum    float64
-	total  uint64
-}
-
-func (h *lagHistogram) record(table string, lag time.Duration, rows int64) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	c := h.tables[table]
-	if c == nil {
-		c = &lagCounts{counts: make([]uint64, len(lagBounds)+1)}
-		h.tables[table] = c
-	}
-	i := 0
-	for i < len(lagBounds) && lag.Seconds() > lagBounds[i] {
-		i++
-	}
-	n := uint64(max(rows, 0)) //nolint:gosec // not negative
-	c.counts[i] += n
-	c.total += n
-	c.sum += lag.Seconds() * float64(n)
-}
-
-// Produce implements metric.Producer.
-func (h *lagHistogram) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var points []metricdata.HistogramDataPoint[float64]
-	now := time.Now()
-	for name, c := range h.tables {
-		points = append(points, metricdata.HistogramDataPoint[float64]{
-			Attributes: attribute.NewSet(attribute.String("table", name)), StartTime: h.start, Time: now,
-			Count: c.total, Sum: c.sum, Bounds: lagBounds, BucketCounts: append([]uint64(nil), c.counts...),
-		})
-	}
-	if len(points) == 0 {
-		return nil, nil
-	}
-	return []metricdata.ScopeMetrics{{Metrics: []metricdata.Metrics{{
-		Name: "headpond_durability_lag", Unit: "s", Description: "From accepted to committed, for every row.",
-		Data: metricdata.Histogram[float64]{Temporality: metricdata.CumulativeTemporality, DataPoints: points},
-	}}}}, nil
 }

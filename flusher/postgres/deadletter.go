@@ -22,6 +22,7 @@ type deadLetter struct {
 	op       table.Op
 	key      string
 	accepted time.Time
+	span     table.Span // zero when its request was not sampled
 	columns  []string
 	values   []*string // canonical text, exact; of an increment what is added, where its column is exact
 	row      string    // JSON, for people: the whole row
@@ -35,7 +36,7 @@ func (b *batch) setAside(part *flusher.Part, f *table.Frame, i int, pg *pgconn.P
 	first, op := f.First(), f.Op(i)
 	d := deadLetter{
 		place: part.Place, id: table.ID{Epoch: first.Epoch, Seq: first.Seq + uint64(i)}, //nolint:gosec // never negative
-		op: op, accepted: f.Accepted(i), cause: pg,
+		op: op, accepted: f.Accepted(i), span: f.Traced(i), cause: pg,
 	}
 	names, cells := table.HeaderNames(f.Columns), table.ParseLine(f.Line(i))
 	var changes []table.Change
@@ -122,17 +123,27 @@ func bury(ctx context.Context, tx pgx.Tx, dead []deadLetter) error {
 		d := &dead[i]
 		b.Queue(`
 			insert into headpond.dead_letters (table_name, partition, epoch, seq, key, operation, sqlstate, message, detail,
-				constraint_name, column_name, "row", columns, "values", accepted_at, ignores_existing, replays, parked_epoch, parked_seq)
+				constraint_name, column_name, "row", columns, "values", accepted_at, ignores_existing, replays, parked_epoch, parked_seq,
+				trace_id, span_id)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, nullif($9, ''), nullif($10, ''), nullif($11, ''), $12::text::jsonb, $13, $14, $15,
-				$16, $17, nullif($18::bigint, 0), nullif($19::bigint, 0))`,
+				$16, $17, nullif($18::bigint, 0), nullif($19::bigint, 0), $20, $21)`,
 			d.place.Table, d.place.Partition, int64(d.id.Epoch), int64(d.id.Seq), d.key, d.op.String(), //nolint:gosec // below 2^53
 			d.cause.Code, d.cause.Message, d.cause.Detail, d.cause.ConstraintName, columnOf(d.cause),
-			d.row, d.columns, d.values, d.accepted, d.op == table.OpIgnore, d.replays, int64(d.behind.Epoch), int64(d.behind.Seq)) //nolint:gosec // below 2^53
+			d.row, d.columns, d.values, d.accepted, d.op == table.OpIgnore, d.replays, int64(d.behind.Epoch), int64(d.behind.Seq), //nolint:gosec // below 2^53
+			traced(d.span, d.span.TraceID()), traced(d.span, d.span.SpanID())) //nolint:gosec // below 2^53
 	}
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("insert dead letters: %w", err)
 	}
 	return nil
+}
+
+// traced is an id of a span, null when there is none.
+func traced(of table.Span, id string) *string {
+	if of == (table.Span{}) {
+		return nil
+	}
+	return &id
 }
 
 // DeadBetween implements flusher.Store.

@@ -74,7 +74,9 @@ func (b *faultBundle) Settle(_ context.Context, all []buffer.Settlement) (out []
 	return out, nil
 }
 
-func (b *faultBundle) Lag(string, time.Duration, int64) {}
+func (b *faultBundle) Lag(string, time.Duration, int64)           {}
+func (b *faultBundle) Sampled(string, time.Duration, table.Span)  {}
+func (b *faultBundle) Flushed(string, string, int, time.Duration) {}
 
 // add puts an operation on so many new keys into the log; value says what v is.
 func (b *faultBundle) add(op table.Op, rows int, value func(id uint64) string) {

@@ -130,7 +130,7 @@ func (s *Store) flush(ctx context.Context, conn *pgx.Conn, job flusher.Batch) (*
 	}
 	report.Dropped = b.dropped
 	for _, d := range b.dead {
-		report.Dead[d.place] = append(report.Dead[d.place], buffer.DeadRow{Key: d.key, ID: d.id})
+		report.Dead[d.place] = append(report.Dead[d.place], buffer.DeadRow{Key: d.key, ID: d.id, SQLState: d.cause.Code})
 	}
 	s.poisoned.note(job.Table, b.refused)
 	if err := advance(ctx, tx, report, b.dead); err != nil {
@@ -305,7 +305,7 @@ func advance(ctx context.Context, tx pgx.Tx, report *flusher.Report, dead []dead
 	tag, err := tx.Exec(ctx, `
 		update headpond.watermarks w
 		set epoch = x.epoch, seq = x.seq, committed = w.committed + x.committed, coalesced = w.coalesced + x.coalesced,
-			dead = w.dead + x.dead, lost = w.lost + x.lost, updated_at = now()
+			dead = w.dead + x.dead, lost = w.lost + x.lost, updated_at = clock_timestamp()
 		from unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
 			as x (partition, before, epoch, seq, committed, coalesced, dead, lost)
 		where w.table_name = $1 and w.partition = x.partition and w.seq = x.before`,

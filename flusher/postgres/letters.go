@@ -33,7 +33,7 @@ const letterColumns = `
 	d.operation, d.ignores_existing, d.sqlstate, left(d.message, $2), coalesce(left(d.detail, $2), ''),
 	coalesce(d.constraint_name, ''), coalesce(d.column_name, ''),
 	case when octet_length(d."row"::text) <= $1 then d."row"::text else '' end, coalesce(octet_length(d."row"::text), 0),
-	d.accepted_at, d.dead_lettered_at, d.replayed_at, d.replays, coalesce(d.parked_epoch, 0), coalesce(d.parked_seq, 0),
+	coalesce(d.trace_id, ''), coalesce(d.span_id, ''), d.accepted_at, d.dead_lettered_at, d.replayed_at, d.replays, coalesce(d.parked_epoch, 0), coalesce(d.parked_seq, 0),
 	coalesce((select f.id from headpond.dead_letters f
 		where f.table_name = d.table_name and f.partition = d.partition and f.epoch = d.parked_epoch and f.seq = d.parked_seq), 0),
 	(select count(*) from headpond.dead_letters f
@@ -49,7 +49,7 @@ func scanLetter(row pgx.CollectableRow) (l buffer.Letter, err error) {
 // letterRow is what stands between a row and a letter.
 type letterRow struct {
 	epoch, seq, behindEpoch, behindSeq int64
-	op                                 string
+	op, trace, span                    string
 	ignores                            bool
 	replayed                           *time.Time
 }
@@ -57,7 +57,7 @@ type letterRow struct {
 func (r *letterRow) places(l *buffer.Letter) []any {
 	return []any{
 		&l.Number, &l.Table, &l.Name.Partition, &r.epoch, &r.seq, &l.Key, &r.op, &r.ignores, &l.SQLState, &l.Message, &l.Detail,
-		&l.Constraint, &l.Column, &l.Row, &l.RowBytes, &l.Accepted, &l.Died, &r.replayed, &l.Replays, &r.behindEpoch, &r.behindSeq,
+		&l.Constraint, &l.Column, &l.Row, &l.RowBytes, &r.trace, &r.span, &l.Accepted, &l.Died, &r.replayed, &l.Replays, &r.behindEpoch, &r.behindSeq,
 		&l.BehindNumber, &l.Parked,
 	}
 }
@@ -65,6 +65,7 @@ func (r *letterRow) places(l *buffer.Letter) []any {
 func (r *letterRow) finish(l *buffer.Letter) {
 	l.Name.ID = letterOf(0, r.epoch, r.seq).ID
 	l.Behind = letterOf(0, r.behindEpoch, r.behindSeq).ID
+	l.Span, _ = table.ParseSpan(r.trace, r.span)
 	if r.replayed != nil {
 		l.Replayed = *r.replayed
 	}
