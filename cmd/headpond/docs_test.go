@@ -10,11 +10,14 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
 	"github.com/urfave/cli/v3"
 )
@@ -280,17 +283,40 @@ func TestReferenceNamesEveryFlag(t *testing.T) {
 	}
 }
 
-// metricsAgree compares REFERENCE with a scrape, both ways.
+// metricsAgree compares REFERENCE's table with a scrape, both ways: names, types and
+// labels; and units with names.
 func metricsAgree(t *testing.T, scrape string) {
 	t.Helper()
-	inReference, inScrape := make(map[string]bool), make(map[string]bool)
-	for _, name := range metricName.FindAllString(readDocument(t, "REFERENCE.md"), -1) {
-		inReference[name] = true
-	}
-	for line := range strings.Lines(scrape) {
-		if name, ok := strings.CutPrefix(line, "# TYPE headpond_"); ok {
-			inScrape["headpond_"+strings.Fields(name)[0]] = true
+	inReference, inScrape := make(map[string]string), make(map[string]string)
+	for _, row := range metricRow.FindAllStringSubmatch(readDocument(t, "REFERENCE.md"), -1) {
+		labels := backticked.FindAllString(row[4], -1)
+		slices.Sort(labels)
+		for _, name := range backticked.FindAllString(row[1], -1) {
+			name = strings.Trim(name, "`")
+			inReference[name] = row[2] + " " + strings.ReplaceAll(strings.Join(labels, ","), "`", "")
+			for _, unit := range []string{"seconds", "bytes"} {
+				require.Equal(t, strings.Contains(name+"_", "_"+unit+"_"), row[3] == unit, "the unit of %s", name)
+			}
+			require.NotEmpty(t, row[3], name)
 		}
+	}
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	parsed, err := parser.TextToMetricFamilies(strings.NewReader(scrape))
+	require.NoError(t, err)
+	for name, family := range parsed {
+		if !strings.HasPrefix(name, "headpond_") && !strings.HasPrefix(name, "http_") {
+			continue
+		}
+		var labels []string
+		for _, l := range family.GetMetric()[0].GetLabel() {
+			labels = append(labels, l.GetName())
+		}
+		slices.Sort(labels)
+		inScrape[name] = strings.ToLower(family.GetType().String()) + " " + strings.Join(labels, ",")
 	}
 	require.Equal(t, inReference, inScrape, "the metrics of REFERENCE, and those of a scrape")
 }
+
+var (
+	metricRow = regexp.MustCompile("(?m)^\\| (`(?:headpond|http)_[^|]*) \\| (\\w+) \\| ([^|]*?) *\\| ([^|]*)\\|")
+)
