@@ -25,7 +25,7 @@ func benchCommand() *cli.Command {
 			&cli.StringFlag{Name: "cpuprofile", Usage: "write CPU profiles of the last round to `FILE`.d64, .e_none, .e_index, .g, .k, .l, .m64 and .n64"},
 		),
 		Action:   runBench,
-		Commands: []*cli.Command{benchCacheCommand()},
+		Commands: []*cli.Command{benchCacheCommand(), benchTelemetryCommand()},
 	}
 }
 
@@ -42,16 +42,21 @@ type bench struct {
 	round    int
 }
 
-func runBench(ctx context.Context, c *cli.Command) (err error) {
+func runBench(ctx context.Context, c *cli.Command) error {
 	only, err := readSections(c.String("only"))
 	if err != nil {
 		return usage(err)
 	}
+	return benchRun(ctx, c, func(b *bench) []step { return b.plan(only) })
+}
+
+// benchRun starts the servers, makes the steps of a plan, and prints the figures.
+func benchRun(ctx context.Context, c *cli.Command, plan func(*bench) []step) (err error) {
 	b := &bench{extent: fullExtent, results: newBenchResults(), profile: c.String("cpuprofile")}
 	if c.Bool("quick") {
 		b.extent = quickExtent
 	}
-	steps := b.plan(only)
+	steps := plan(b)
 	b.progress = newBenchProgress(os.Stderr, len(steps))
 	if b.rows, err = newBenchRows(b.bulkRows); err != nil {
 		return err

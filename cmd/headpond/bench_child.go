@@ -22,7 +22,7 @@ type benchChild struct {
 }
 
 // spawn starts it with a configuration file and waits until it is ready.
-func (s *benchStack) spawn(ctx context.Context, yaml string) (*benchChild, error) {
+func (s *benchStack) spawn(ctx context.Context, yaml string, env ...string) (*benchChild, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("start headpond: %w", err)
@@ -41,8 +41,8 @@ func (s *benchStack) spawn(ctx context.Context, yaml string) (*benchChild, error
 	c.Process, err = up.StartProcess(ctx, up.ProcessOptions{
 		Name: "headpond", Program: self, Log: s.log,
 		Args: []string{"serve", "--role", "all", "--listen", c.addr, "--config", file, "--log-level", "error"},
-		Env: append(os.Environ(), "DATABASE_URL="+s.databaseURL, "REDIS_URL="+s.redisURL,
-			"HEADPOND_DATABASE_URL="+s.databaseURL, "HEADPOND_REDIS_URL="+s.redisURL),
+		Env: append(environment("DATABASE_URL="+s.databaseURL, "REDIS_URL="+s.redisURL,
+			"HEADPOND_DATABASE_URL="+s.databaseURL, "HEADPOND_REDIS_URL="+s.redisURL), env...),
 	})
 	if err != nil {
 		return nil, err

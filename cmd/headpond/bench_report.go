@@ -42,6 +42,12 @@ var benchFigures = []struct{ key, title, unit string }{
 	{"j_backlog", "(j) resident memory while the backlog waits", "MiB"},
 	{"j_cpu", "(j) CPU while the backlog waits", "% of a core"},
 	{"j_peak", "(j) resident memory, highest, filling and draining", "MiB"},
+	{"t_off", "single POSTs, 64 connections, OTEL_SDK_DISABLED", "/s"},
+	{"t_one", "    with metrics, and 1 % of the requests traced", "/s"},
+	{"t_all", "    with metrics, and every request traced", "/s"},
+	{"t_pages", "an open dashboard, 8 tables × 8 partitions", "% of a core"},
+	{"t_status_small", "the status under load, 1,000 rows waiting", "ms"},
+	{"t_status_large", "    with 5,000,000 rows waiting (--quick: 200,000)", "ms"},
 }
 
 // benchFigure is one figure in the JSON.

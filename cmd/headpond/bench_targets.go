@@ -48,6 +48,10 @@ var benchTargets = []benchTarget{
 	{name: "(h) Redis bytes per row, single POSTs", values: value("h_single"), target: 320, aim: 255, most: true, unit: "B"},
 	{name: "(i) idle CPU, 100 tables × 8 partitions", values: value("i"), target: 2, aim: 1, most: true, unit: "%"},
 	{name: "(j) memory that a waiting backlog adds", values: growth, target: 64, aim: 64, most: true, unit: "MiB"},
+	{name: "metrics and 1 % of the traces over none", values: ratio("t_one", "t_off"), target: 0.95, aim: 0.98},
+	{name: "metrics and every trace over none", values: ratio("t_all", "t_off"), target: 0.75, aim: 0.85},
+	{name: "CPU of an open dashboard", values: value("t_pages"), target: 1, aim: 0.1, most: true, unit: "%"},
+	{name: "the status with a large backlog over a small one", values: ratio("t_status_large", "t_status_small"), target: 2, aim: 1.2, most: true},
 }
 
 // verdict of a target, in the words of the report.
