@@ -6,15 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
+	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"github.com/mattn/go-isatty"
 	"github.com/urfave/cli/v3"
-	"maps"
-	"os"
 )
 
 func outputFlag() cli.Flag {
@@ -58,9 +54,12 @@ type ledgerView struct {
 }
 
 type tableView struct {
-	Oldest int64      `json:"oldest_unflushed_ms"`
-	Ledger ledgerView `json:"ledger"`
-	Lag    struct {
+	Verdict string     `json:"verdict"`
+	Why     string     `json:"why"`
+	Paused  *struct{}  `json:"paused"`
+	Oldest  int64      `json:"oldest_unflushed_ms"`
+	Ledger  ledgerView `json:"ledger"`
+	Lag     struct {
 		P50 *float64 `json:"p50"`
 		P99 *float64 `json:"p99"`
 	} `json:"durability_lag_ms"`
@@ -75,37 +74,84 @@ type tableView struct {
 }
 
 func showStatus(ctx context.Context, c *cli.Command) error {
-	for {
-		text, err := fetchStatus(ctx, c.String("api"))
-		if err != nil && !c.Bool("watch") {
-			return cli.Exit(err.Error(), exitFailed)
+	if c.Bool("watch") {
+		return watchAPI(ctx, c)
+	}
+	text, v, err := readStatus(ctx, c.String("api"))
+	if err != nil {
+		return cli.Exit(err.Error(), exitFailed)
+	}
+	w := c.Root().Writer
+	if c.String("output") == "json" {
+		_, err = fmt.Fprintln(w, strings.TrimSpace(string(text)))
+	} else {
+		err = screenOf(os.Stdout).print(w, v, nil)
+	}
+	if err == nil && (v.Verdict == "blocked" || v.Verdict == "stalled") {
+		return cli.Exit("", exitFailed)
+	}
+	return err
+}
+
+// watchAPI shows the status every second. While the API cannot be reached it goes on
+// to show what it said last, and says so.
+func watchAPI(ctx context.Context, c *cli.Command) error {
+	var last *statusView
+	var at time.Time
+	var oldest []int64
+	for ; ctx.Err() == nil; pause(ctx, time.Second) {
+		text, v, err := readStatus(ctx, c.String("api"))
+		if ctx.Err() != nil {
+			break
 		}
-		var v statusView
 		if err == nil {
-			err = json.Unmarshal(text, &v)
+			last, at = v, time.Now()
+			oldest = append(oldest[max(len(oldest)-59, 0):], v.Oldest)
 		}
-		w := c.Root().Writer
-		if c.Bool("watch") && isatty.IsTerminal(os.Stdout.Fd()) {
-			_, _ = fmt.Fprint(w, "\x1b[H\x1b[2J") // to the top left, and clear
-		}
-		switch {
-		case err != nil:
-			_, _ = fmt.Fprintln(w, err)
-		case c.String("output") == "json":
-			_, err = fmt.Fprintln(w, strings.TrimSpace(string(text)))
-		default:
-			err = printStatus(w, &v)
-		}
-		if !c.Bool("watch") {
-			if v.Verdict == "blocked" || v.Verdict == "stalled" {
-				return cli.Exit("", exitFailed)
+		if c.String("output") == "json" {
+			if err != nil {
+				_, _ = fmt.Fprintln(c.Root().ErrWriter, "headpond:", err)
+			} else if _, err := fmt.Fprintln(c.Root().Writer, strings.TrimSpace(string(text))); err != nil {
+				return err
 			}
+			continue
+		}
+		s := screenOf(os.Stdout)
+		var page strings.Builder
+		if err != nil {
+			page.WriteString(s.paint("UNKNOWN", "blocked") + ": " + plain(err.Error()) + "\n")
+			if last != nil {
+				fmt.Fprintf(&page, "What it said %s ago:\n\n", time.Since(at).Round(time.Second))
+			}
+		}
+		if last != nil {
+			_ = s.print(&page, last, oldest) // to memory
+		}
+		if _, err := io.WriteString(c.Root().Writer, s.frame(page.String())); err != nil {
 			return err
 		}
-		if pause(ctx, time.Second); ctx.Err() != nil {
-			return nil
-		}
 	}
+	return nil
+}
+
+// frame puts a page over the one before, on a terminal.
+func (s screen) frame(page string) string {
+	if s.width == 0 {
+		return page + "\n"
+	}
+	return "\x1b[H" + strings.ReplaceAll(page, "\n", "\x1b[K\n") + "\x1b[J" // to the top left; what was there goes line by line
+}
+
+func readStatus(ctx context.Context, api string) ([]byte, *statusView, error) {
+	text, err := fetchStatus(ctx, api)
+	if err != nil {
+		return nil, nil, err
+	}
+	v := &statusView{}
+	if err := json.Unmarshal(text, v); err != nil {
+		return nil, nil, fmt.Errorf("the API answered what is no status: %w", err)
+	}
+	return text, v, nil
 }
 
 func fetchStatus(ctx context.Context, api string) ([]byte, error) {
@@ -125,46 +171,4 @@ func fetchStatus(ctx context.Context, api string) ([]byte, error) {
 		err = fmt.Errorf("the API answered %s", resp.Status)
 	}
 	return text, err
-}
-
-func printStatus(w io.Writer, v *statusView) error {
-	_, _ = fmt.Fprintf(w, "%s: %s\n", strings.ToUpper(v.Verdict), v.Why)
-	l := v.Ledger
-	_, _ = fmt.Fprintf(w, "accepted %d = committed %d + pending %d + dead-lettered %d + coalesced %d + lost %d\n",
-		l.Accepted, l.Committed, l.Pending, l.Dead, l.Coalesced, l.Lost)
-	if v.Letters > 0 {
-		_, _ = fmt.Fprintf(w, "dead letters now: %d; headpond dead-letters ls\n", v.Letters)
-	}
-	_, _ = fmt.Fprintf(w, "durability of an answer: %s; flush workers: %d\n", v.Level, len(v.Workers))
-	for _, warning := range v.Warn {
-		_, _ = fmt.Fprintf(w, "warning: %s\n", warning)
-	}
-	_, _ = fmt.Fprintln(w)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(t, "table\tbacklog\toldest\tlag p50\tlag p99\tin/s\tout/s\tcommitted\tdead\thits\tread\t")
-	for _, name := range slices.Sorted(maps.Keys(v.Tables)) {
-		x := v.Tables[name]
-		_, _ = fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%.0f\t%.0f\t%d\t%d\t%s\t\n", name, x.Ledger.Pending, ms(float64(x.Oldest)),
-			lagText(x.Lag.P50), lagText(x.Lag.P99), x.Rates.In, x.Rates.Out, x.Ledger.Committed, x.Ledger.Dead, x.reads())
-	}
-	return t.Flush()
-}
-
-// reads is the hit rate and the effective latency, when there were reads.
-func (x *tableView) reads() string {
-	if x.Cache == nil || x.Cache.HitRate == nil || x.Cache.Effective == nil {
-		return "-\t-"
-	}
-	return fmt.Sprintf("%.1f %%\t%.2f ms", 100**x.Cache.HitRate, *x.Cache.Effective)
-}
-
-func ms(v float64) string {
-	return time.Duration(v * float64(time.Millisecond)).Round(time.Millisecond).String()
-}
-
-func lagText(v *float64) string {
-	if v == nil {
-		return "-"
-	}
-	return ms(*v)
 }
