@@ -144,7 +144,7 @@ func (in *incoming) nth(rows []int, r *buffer.Result, n int) int {
 
 // receipt names one row for ever: table, partition, epoch, seq.
 func receipt(p buffer.Place, id table.ID) string {
-	return p.String() + "." + strconv.FormatUint(id.Epoch, 10) + "." + strconv.FormatUint(id.Seq, 10)
+	return p.Receipt(id)
 }
 
 func plural(n int, noun string) string {

@@ -1,6 +1,10 @@
 package buffer
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/headpond/headpond/buffer/table"
+)
 
 // Every key of Redis is built here.
 
@@ -22,6 +26,11 @@ type Place struct {
 }
 
 func (p Place) String() string { return p.Table + "." + strconv.Itoa(p.Partition) }
+
+// Receipt of a row of the place, as clients get it.
+func (p Place) Receipt(id table.ID) string {
+	return p.String() + "." + strconv.FormatUint(id.Epoch, 10) + "." + strconv.FormatUint(id.Seq, 10)
+}
 
 // prefix of all keys of the place, with the hash tag.
 func (p Place) prefix() string { return "hp:{" + p.String() + "}:" }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strconv"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
@@ -82,7 +81,9 @@ func (k *call) startSpans(tracer trace.Tracer) {
 		}
 	}
 	for i := range k.spans {
-		k.spans[i].span.SetAttributes(semconv.MessagingBatchMessageCount(k.spans[i].rows))
+		if n := k.spans[i].rows; n > 1 {
+			k.spans[i].span.SetAttributes(semconv.MessagingBatchMessageCount(n))
+		}
 	}
 }
 
@@ -95,17 +96,10 @@ func (k *call) startSpan(tracer trace.Tracer, of trace.SpanContext) {
 		}
 	}
 	_, span := tracer.Start(trace.ContextWithSpanContext(context.Background(), of), "send "+k.place.Table,
-		trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(k.place.Attributes("send")...),
-		trace.WithAttributes(semconv.MessagingOperationTypeSend, attribute.Int("headpond.call.rows", k.rows())))
+		trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
+			semconv.MessagingSystemKey.String("redis"), semconv.MessagingOperationName("append"), semconv.MessagingOperationTypeSend,
+			semconv.MessagingDestinationName(k.place.Table), semconv.MessagingDestinationPartitionID(strconv.Itoa(k.place.Partition))))
 	k.spans = append(k.spans, sending{of: name, span: span, rows: 1})
-}
-
-// Attributes of a span that does something with a partition of the log.
-func (p Place) Attributes(operation string) []attribute.KeyValue {
-	return []attribute.KeyValue{
-		semconv.MessagingSystemKey.String("redis"), semconv.MessagingOperationName(operation),
-		semconv.MessagingDestinationName(p.Table), semconv.MessagingDestinationPartitionID(strconv.Itoa(p.Partition)),
-	}
 }
 
 // span of the call in a request's trace.

@@ -3,7 +3,6 @@ package flusher
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -68,7 +67,7 @@ func (t *tracing) read(ctx context.Context, tbl string, parts []Part, picked tim
 		rows += parts[i].Rows()
 		partitions = append(partitions, parts[i].Place.Partition)
 	}
-	t.ctx, t.span = t.tracer.Start(ctx, "process "+tbl, trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindConsumer),
+	t.ctx, t.span = t.tracer.Start(ctx, "process "+tbl, trace.WithSpanKind(trace.SpanKindConsumer),
 		trace.WithTimestamp(t.began), trace.WithLinks(links...))
 	if t.span.IsRecording() {
 		t.span.SetAttributes(semconv.MessagingSystemKey.String("redis"), semconv.MessagingOperationTypeProcess,
@@ -185,9 +184,7 @@ func (t *tracing) lag(w *sampledWrite, report *Report, tries []failure) {
 	if !span.IsRecording() {
 		return
 	}
-	span.SetAttributes(w.place.Attributes("flush")...)
-	span.SetAttributes(attribute.Int("headpond.rows", w.rows),
-		attribute.String("headpond.receipt", fmt.Sprintf("%s.%d.%d", w.place, w.last().Epoch, w.last().Seq)))
+	span.SetAttributes(attribute.Int("headpond.rows", w.rows), attribute.String("headpond.receipt", w.place.Receipt(w.last())))
 	if w.replays != "" {
 		span.AddEvent("replay", trace.WithTimestamp(w.accepted), trace.WithAttributes(attribute.String("headpond.dead_letter", w.replays)))
 	}
@@ -201,7 +198,7 @@ func (t *tracing) lag(w *sampledWrite, report *Report, tries []failure) {
 		if d.ID.Epoch == first.Epoch && d.ID.Seq >= first.Seq && d.ID.Seq <= last.Seq {
 			span.SetStatus(codes.Error, "dead letter")
 			span.AddEvent("dead letter", trace.WithTimestamp(report.Committed), trace.WithAttributes(
-				semconv.DBResponseStatusCode(d.SQLState), attribute.String("headpond.receipt", fmt.Sprintf("%s.%d.%d", w.place, d.ID.Epoch, d.ID.Seq))))
+				semconv.DBResponseStatusCode(d.SQLState), attribute.String("headpond.receipt", w.place.Receipt(d.ID))))
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -90,13 +91,14 @@ type linkTracer struct {
 
 // Start implements trace.Tracer.
 func (t linkTracer) Start(ctx context.Context, name string, options ...trace.SpanStartOption) (context.Context, trace.Span) {
-	cfg := trace.NewSpanStartConfig(options...)
-	parent := trace.SpanContextFromContext(ctx)
-	sampled := !cfg.NewRoot() && parent.IsSampled() && !parent.IsRemote()
-	for _, l := range cfg.Links() {
-		sampled = sampled || l.SpanContext.IsSampled() && l.SpanContext.IsRemote()
+	switch parent := trace.SpanContextFromContext(ctx); {
+	case parent.IsSampled() && !parent.IsRemote():
+		return t.always.Start(ctx, name, options...)
+	case parent.IsValid():
+		return t.chosen.Start(ctx, name, options...)
 	}
-	if sampled {
+	cfg := trace.NewSpanStartConfig(options...)
+	if slices.ContainsFunc(cfg.Links(), func(l trace.Link) bool { return l.SpanContext.IsSampled() }) {
 		return t.always.Start(ctx, name, options...)
 	}
 	return t.chosen.Start(ctx, name, options...)
