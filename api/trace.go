@@ -32,14 +32,17 @@ func (s *Server) observed(next echo.HandlerFunc) echo.HandlerFunc {
 		began := time.Now()
 		r, route := c.Request(), c.Path()
 		ctx := r.Context()
-		if r.Header.Get("traceparent") != "" {
+		if r.Header["Traceparent"] != nil {
 			ctx = traceContext.Extract(ctx, propagation.HeaderCarrier(r.Header))
 		}
 		var span trace.Span
 		if s.tracer != nil && !untraced(route) {
-			ctx, span = s.tracer.Start(ctx, strings.TrimSpace(method(r)+" "+route), trace.WithSpanKind(trace.SpanKindServer))
+			var in context.Context
+			if in, span = s.tracer.Start(ctx, strings.TrimSpace(method(r)+" "+route), serverSpan...); span.IsRecording() {
+				ctx = in
+			}
 		}
-		if ctx != r.Context() {
+		if ctx != r.Context() { // else nobody asks for it, and a copy of the request costs time
 			c.SetRequest(r.WithContext(ctx))
 		}
 		if err := next(c); err != nil {
@@ -58,6 +61,8 @@ func (s *Server) observed(next echo.HandlerFunc) echo.HandlerFunc {
 		return nil
 	}
 }
+
+var serverSpan = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
 
 func describe(span trace.Span, method, route string, status int) {
 	span.SetAttributes(semconv.HTTPRequestMethodKey.String(method), semconv.URLScheme("http"), semconv.HTTPResponseStatusCode(status))

@@ -124,7 +124,7 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 		return nil, err
 	}
 	store := postgres.NewStore(a.flushPool, a.tables.lookup)
-	a.flusher, err = flusher.New(flusher.Config{Workers: workers, Drain: s.config.Flusher.Drain, Tracer: a.telemetry.tracer},
+	a.flusher, err = flusher.New(flusher.Config{Workers: workers, Drain: s.config.Flusher.Drain, Tracer: a.telemetry.flushing},
 		a.buffer, store, a.buffer.Wakes(), a.telemetry, s.log)
 	if err != nil {
 		return nil, err

@@ -1,12 +1,15 @@
 package main_test
 
 import (
+	"bufio"
+	"context"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -213,4 +216,80 @@ func TestScreenshots(t *testing.T) {
 		b.eval("new Promise((done) => setTimeout(done, 7000))")
 	}
 	take("drill")
+}
+
+// TestDashboardOutage: while Redis or Postgres is away the page says so and keeps
+// what it has; and it goes on by itself, among a hundred others that are open.
+func TestDashboardOutage(t *testing.T) {
+	program := buildProgram(t)
+	t.Parallel()
+	s := startServers(t, program)
+	execute(t, s.postgres.URL(), `create table t (id bigint generated always as identity primary key, v int)`)
+	h := s.serve(t)
+	h.serves(t, "t")
+	write := func() answer {
+		a, err := h.post("t", typeJSON, `{"v":1}`)
+		require.NoError(t, err)
+		return a
+	}
+	for range 10 {
+		require.Equal(t, http.StatusAccepted, write().code)
+	}
+	h.settled(t)
+	b := openBrowser(t)
+	b.do(chromedp.Navigate(h.api + "/dashboard"))
+	b.shows("#verdict", "OK")
+	b.shows("#ledger", "10")
+	ledger := b.text("#ledger")
+
+	require.NoError(t, s.redis.Kill())
+	b.shows("#verdict", "Blocked")
+	b.shows("#why", "Redis")
+	require.Equal(t, "live", b.text("#link"), "the API is there")
+	require.Equal(t, ledger, b.text("#ledger"), "what is known stays")
+	require.Equal(t, "true", b.eval(`[...document.querySelectorAll('#charts canvas')].length >= 8`))
+	require.NoError(t, s.redis.Restart(t.Context()))
+	b.shows("#verdict", "OK")
+
+	require.NoError(t, s.postgres.Kill())
+	b.shows("#verdict", "Blocked")
+	b.shows("#why", "Postgres")
+	require.Equal(t, http.StatusAccepted, write().code, "writes are accepted all the same")
+	require.NoError(t, s.postgres.Restart(t.Context()))
+	b.shows("#verdict", "OK")
+	b.shows("#ledger", "11")
+
+	ctx, end := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	defer others.Wait()
+	defer end()
+	var points atomic.Int64
+	for range 99 {
+		others.Go(func() { followEvents(ctx, h.api, &points) })
+	}
+	await(t, "every page to be told", func() bool { return points.Load() >= 99*3 })
+	require.Equal(t, http.StatusAccepted, write().code)
+	b.shows("#ledger", "12")
+	require.Equal(t, "live", b.text("#link"))
+	b.forget() // the connections that were refused meanwhile
+}
+
+// followEvents counts the points that an open page is told.
+func followEvents(ctx context.Context, api string, points *atomic.Int64) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, api+"/admin/v1/events", nil)
+	if err != nil {
+		return
+	}
+	one := &http.Client{Transport: &http.Transport{}}
+	defer one.CloseIdleConnections()
+	resp, err := one.Do(req)
+	if err != nil {
+		return
+	}
+	defer func() { _ = resp.Body.Close() }()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), "event: point") {
+			points.Add(1)
+		}
+	}
 }

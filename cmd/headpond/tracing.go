@@ -42,6 +42,7 @@ func exports(signal string) bool {
 // tracing makes spans and exports them. The zero value makes none.
 type tracing struct {
 	tracer    trace.Tracer // nil: no spans
+	flushing  trace.Tracer // of the flusher
 	providers []*sdktrace.TracerProvider
 }
 
@@ -63,9 +64,10 @@ func newTracing(ctx context.Context, of *resource.Resource) (*tracing, error) {
 	}
 	t := &tracing{providers: []*sdktrace.TracerProvider{provider()}}
 	t.tracer = t.providers[0].Tracer(instrumentation)
+	t.flushing = t.tracer
 	if !strings.HasSuffix(os.Getenv("OTEL_TRACES_SAMPLER"), "always_off") {
 		t.providers = append(t.providers, provider(sdktrace.WithSampler(sdktrace.AlwaysSample())))
-		t.tracer = linkTracer{chosen: t.tracer, always: t.providers[1].Tracer(instrumentation)}
+		t.flushing = linkTracer{chosen: t.tracer, always: t.providers[1].Tracer(instrumentation)}
 	}
 	return t, nil
 }
