@@ -245,7 +245,7 @@ func TestDashboardOutage(t *testing.T) {
 	require.NoError(t, s.redis.Kill())
 	b.shows("#verdict", "Blocked")
 	b.shows("#why", "Redis")
-	require.Equal(t, "live", b.text("#link"), "the API is there")
+	require.Contains(t, b.text("#link"), "live", "the API is there")
 	require.Equal(t, ledger, b.text("#ledger"), "what is known stays")
 	require.Equal(t, "true", b.eval(`[...document.querySelectorAll('#charts canvas')].length >= 8`))
 	require.NoError(t, s.redis.Restart(t.Context()))
@@ -270,7 +270,7 @@ func TestDashboardOutage(t *testing.T) {
 	await(t, "every page to be told", func() bool { return points.Load() >= 99*3 })
 	require.Equal(t, http.StatusAccepted, write().code)
 	b.shows("#ledger", "12")
-	require.Equal(t, "live", b.text("#link"))
+	require.Contains(t, b.text("#link"), "live")
 	b.forget() // the connections that were refused meanwhile
 }
 

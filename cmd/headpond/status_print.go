@@ -47,6 +47,9 @@ func (s screen) paint(text, verdict string) string {
 func (s screen) print(w io.Writer, v *statusView, oldest []int64) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s\n", s.paint(strings.ToUpper(v.Verdict), v.Verdict), plain(v.Why))
+	l := v.Ledger
+	fmt.Fprintf(&b, "accepted %d = committed %d + pending %d + dead-lettered %d + coalesced %d + lost %d\n",
+		l.Accepted, l.Committed, l.Pending, l.Dead, l.Coalesced, l.Lost)
 	fmt.Fprintf(&b, "oldest unflushed write: %s", ms(float64(v.Oldest)))
 	if len(oldest) > 1 {
 		room := 60
@@ -58,9 +61,6 @@ func (s screen) print(w io.Writer, v *statusView, oldest []int64) error {
 		}
 	}
 	b.WriteByte('\n')
-	l := v.Ledger
-	fmt.Fprintf(&b, "accepted %d = committed %d + pending %d + dead-lettered %d + coalesced %d + lost %d\n",
-		l.Accepted, l.Committed, l.Pending, l.Dead, l.Coalesced, l.Lost)
 	if v.Letters > 0 {
 		fmt.Fprintf(&b, "dead letters now: %d; headpond dead-letters ls\n", v.Letters)
 	}
