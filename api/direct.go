@@ -51,6 +51,7 @@ type directWrite struct {
 type directGroup struct {
 	sv    *Served
 	tasks []*task
+	sure  bool // see beSure
 
 	// Of this try.
 	frame  *table.Frame
@@ -199,8 +200,12 @@ func (d *directWrite) write(ctx context.Context, tx Tx, g *directGroup) error {
 	if err != nil {
 		return err
 	}
-	if err := d.draft(g, states); err != nil {
+	drafted := d.draft(g, states)
+	if err := d.beSure(ctx, g); err != nil {
 		return err
+	}
+	if drafted != nil {
+		return drafted
 	}
 	if err := g.takeLetters(ctx, tx); err != nil {
 		return err
@@ -215,10 +220,50 @@ func (d *directWrite) write(ctx context.Context, tx Tx, g *directGroup) error {
 	if err != nil {
 		return err
 	}
-	if err := d.refuse(g, refused); err != nil {
+	told := d.refuse(g, refused)
+	if err := d.beSure(ctx, g); err != nil {
 		return err
 	}
+	if told != nil {
+		return told
+	}
 	return g.readBack(ctx, tx)
+}
+
+// beSure looks once, when operations were told something of their rows and write
+// nothing, whether rows of their partitions were still waiting in the log when these
+// were read: after the table's strategy was changed. What writes is kept from that by
+// its markers. errAgain: nothing waits now, so what is read next is all that was
+// accepted before.
+func (d *directWrite) beSure(ctx context.Context, g *directGroup) error {
+	if g.sure {
+		return nil
+	}
+	writes := make(map[*operation]bool, len(g.owners))
+	for _, w := range g.owners {
+		writes[w.o] = w.o.refused == nil
+	}
+	places := make(map[buffer.Place][]string)
+	for _, t := range g.tasks {
+		for _, o := range t.ops {
+			if !o.done && !writes[o] {
+				places[t.place] = nil // no key: nothing is marked
+			}
+		}
+	}
+	if len(places) == 0 {
+		return nil
+	}
+	if _, err := d.s.buffer.Hold(ctx, g.sv.Target, places); err != nil {
+		return err
+	}
+	g.sure = true
+	for _, t := range g.tasks {
+		for _, o := range t.ops {
+			o.refused = nil
+		}
+	}
+	return errAgain
 }
 
 // reads reports whether a task must know what its key holds.

@@ -224,6 +224,45 @@ func TestDirectIdempotent(t *testing.T) {
 	require.Zero(t, s.count("headpond.dead_letters"))
 }
 
+// TestSwitchWithRowsThatWait: what a write is told of its row after a switch, without
+// writing anything, is true of the rows that wait in the log then.
+func TestSwitchWithRowsThatWait(t *testing.T) {
+	t.Parallel()
+	for _, strategy := range []string{"write-through", "cache-aside"} {
+		t.Run(strategy, func(t *testing.T) {
+			t.Parallel()
+			s := setupWith(t, changeDDL, options{})
+			s.exec(`insert into c (id, n) values (2, 1), (3, 1), (4, 4)`)
+			for path, body := range map[string]string{"1": `{"n":7}`, "4": `{"n":5}`} {
+				s.do(http.MethodPut, s.path("c", path), body).accept(t, 202)
+			}
+			was := s.get(s.path("c", "4")).header.Get("ETag")
+			for _, key := range []string{"2", "3"} {
+				s.do(http.MethodDelete, s.path("c", key), "").accept(t, 202)
+			}
+			require.NoError(t, s.buf.SetStrategy(t.Context(), s.targets[s.schema+".c"], strategy))
+			var all sync.WaitGroup
+			answers := make([]*answer, 5)
+			for i, ask := range []func() *answer{
+				func() *answer { return s.do(http.MethodPatch, s.path("c", "1"), `{"n":8}`) },                      // there
+				func() *answer { return s.do(http.MethodPost, s.path("c"), `{"id":2,"n":9}`) },                     // gone
+				func() *answer { return s.do(http.MethodPatch, s.path("c", "3"), `{"n":9}`) },                      // gone
+				func() *answer { return s.do(http.MethodPatch, s.path("c", "4"), `{"n":6}`, "If-Match", was) },     // current
+				func() *answer { return s.do(http.MethodPut, s.path("c", "4"), `{"n":6}`, "If-Match", `"other"`) }, // not current
+			} {
+				all.Go(func() { answers[i] = ask() })
+			}
+			time.Sleep(100 * time.Millisecond) // they wait, and must not have been told anything yet
+			s.startFlusher()
+			all.Wait()
+			for i, want := range []int{200, 201, 404, 200, 412} {
+				require.Equal(t, want, answers[i].status, "%d: %s", i, answers[i].body)
+			}
+			require.Equal(t, "1:8 2:9 4:6", s.text(`select string_agg(id || ':' || n, ' ' order by id) from c`))
+		})
+	}
+}
+
 // TestStrategySwitchUnderLoad: while the strategy changes under two processes,
 // every answer counts once, the last write of each key is what is left, and no
 // reader sees a key go back.

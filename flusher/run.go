@@ -32,7 +32,7 @@ type Flusher struct {
 	observe Observer
 	slog    *slog.Logger
 	board   *board
-	failed  failures
+	failed  failedFlushes
 
 	mu       sync.Mutex // guards the rest; held for moments only
 	schedule *schedule

@@ -154,13 +154,13 @@ func stateOf(err error) string {
 }
 
 // committed makes the spans of the writes that a batch has made durable.
-func (t *tracing) committed(report *Report, failures *failures) {
+func (t *tracing) committed(report *Report, failed *failedFlushes) {
 	if t.span == nil {
 		return
 	}
 	for i := range report.Parts {
 		p := report.Parts[i].Place
-		tries := failures.take(p)
+		tries := failed.take(p)
 		for j := range t.writes {
 			if w := &t.writes[j]; w.place == p {
 				t.lag(w, report, tries)
@@ -177,7 +177,7 @@ func (t *tracing) committed(report *Report, failures *failures) {
 }
 
 // lag is the span of one write.
-func (t *tracing) lag(w *sampledWrite, report *Report, tries []failure) {
+func (t *tracing) lag(w *sampledWrite, report *Report, tries []failedFlush) {
 	ctx := trace.ContextWithSpanContext(context.Background(), buffer.ContextOf(w.span))
 	_, span := t.tracer.Start(ctx, "durability lag", trace.WithTimestamp(w.accepted), trace.WithLinks(trace.Link{SpanContext: t.span.SpanContext()}))
 	defer span.End(trace.WithTimestamp(report.Committed))
@@ -203,14 +203,14 @@ func (t *tracing) lag(w *sampledWrite, report *Report, tries []failure) {
 	}
 }
 
-// failures are the flushes of a partition that failed since one was committed, the
+// failedFlushes are the flushes of a partition that failed since one was committed, the
 // last few. Safe for concurrent use.
-type failures struct {
+type failedFlushes struct {
 	mu sync.Mutex
-	of map[buffer.Place][]failure
+	of map[buffer.Place][]failedFlush
 }
 
-type failure struct {
+type failedFlush struct {
 	at       time.Time
 	class    Class
 	sqlstate string
@@ -218,12 +218,12 @@ type failure struct {
 
 const mostFailures = 16
 
-func (f *failures) note(tbl string, partitions []int, err error) {
-	one := failure{time.Now(), ClassOf(err), stateOf(err)}
+func (f *failedFlushes) note(tbl string, partitions []int, err error) {
+	one := failedFlush{time.Now(), ClassOf(err), stateOf(err)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.of == nil {
-		f.of = make(map[buffer.Place][]failure)
+		f.of = make(map[buffer.Place][]failedFlush)
 	}
 	for _, i := range partitions {
 		p := buffer.Place{Table: tbl, Partition: i}
@@ -233,7 +233,7 @@ func (f *failures) note(tbl string, partitions []int, err error) {
 }
 
 // take gives those of a place, and forgets them.
-func (f *failures) take(p buffer.Place) []failure {
+func (f *failedFlushes) take(p buffer.Place) []failedFlush {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	out := f.of[p]

@@ -3,7 +3,6 @@ package postgres
 import (
 	"fmt"
 	"strings"
-	"unicode"
 
 	"github.com/headpond/headpond/buffer/table"
 )
@@ -27,7 +26,7 @@ func reservedReason(r *relation) string {
 		return "it belongs to Headpond itself"
 	case r.schema == "pg_catalog", r.schema == "information_schema", r.schema == "pg_toast":
 		return "it belongs to PostgreSQL itself"
-	case strings.ContainsFunc(r.schema+r.name, unicode.IsControl): // an HTTP header holds none, and receipts travel in one
+	case strings.ContainsFunc(r.schema+r.name, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }): // receipts travel in an HTTP header
 		return fmt.Sprintf("its name holds a control character; ALTER TABLE %s RENAME TO another", r.sql)
 	}
 	return ""
