@@ -258,7 +258,7 @@ func TestTelemetryEndpointHangs(t *testing.T) {
 		}
 		h := s.serve(t)
 		h.serves(t, "t")
-		const rows = 5000 // more than twice the queue
+		const rows = 5000 // 15,000 spans are more than the queue holds
 		for i := range rows / 100 {
 			for j := range 100 {
 				a, err := h.post("t", typeJSON, fmt.Sprintf(`{"id":%d}`, i*100+j))
