@@ -31,11 +31,16 @@ func (b *Buffer) Append(ctx context.Context, chunks ...*Chunk) error {
 	}
 	var wait sync.WaitGroup
 	wait.Add(len(chunks))
-	of := trace.SpanContextFromContext(ctx)
+	in := trace.SpanContextFromContext(ctx)
 	for _, c := range chunks {
 		c.wait = &wait
-		c.traces.rest(of)
+		c.startSpans(b.cfg.Tracer, in)
 	}
+	defer func() {
+		for _, c := range chunks {
+			c.endSpans()
+		}
+	}()
 	if !b.queue.put(chunks) {
 		return ErrDraining
 	}

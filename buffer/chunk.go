@@ -266,6 +266,7 @@ func (c *Chunk) number(i int) int {
 // drop takes rows out; the others close up.
 func (c *Chunk) drop(rows map[int]bool) {
 	rest := Chunk{Target: c.Target, origin: make([]int, 0, c.Len())}
+	rest.traces.spans = c.traces.spans
 	var whole *mark
 	for i := range c.ends {
 		m, marked := c.marks[i]
@@ -276,7 +277,7 @@ func (c *Chunk) drop(rows map[int]bool) {
 			continue
 		}
 		key, expect := "", ExpectNothing
-		rest.traces.set(rest.Len(), c.traces.of(i))
+		rest.traces.set(rest.Len(), c.traces.at(i))
 		if c.Target.Index {
 			key, expect = c.keys[i], Expect(c.expects[i])
 		}

@@ -76,7 +76,6 @@ type call struct {
 	cmd     *redis.Cmd
 	unknown bool   // some try was sent and not answered
 	epoch   uint64 // in which this process took part when the call was made
-	spans   []sending
 }
 
 // group makes a call for each partition. Targets that were filled move on to
@@ -192,8 +191,7 @@ func (l *lane) prepare(k *call) {
 		marks += len(c.marks)
 	}
 	now := time.Now()
-	k.startSpans(l.b.cfg.Tracer)
-	k.frames = k.layOut()
+	k.frames = frames(k.chunks)
 	k.epoch = l.b.memory.joined(k.place)
 	args := make([]any, 0, 13+5*len(k.frames)+3*marks+rows)
 	index := "0"
@@ -243,11 +241,11 @@ func (l *lane) prepare(k *call) {
 	k.args = args
 }
 
-// layOut gives the rows of the chunks in frames.
-func (k *call) layOut() []*table.Frame {
+// frames lays the rows of the chunks out in frames.
+func frames(chunks []*Chunk) []*table.Frame {
 	var out []*table.Frame
 	var f *table.Frame
-	for _, c := range k.chunks {
+	for _, c := range chunks {
 		for i := range c.ends {
 			columns := c.header(i)
 			if f == nil || f.Len() >= FrameRows || len(f.Data) >= FrameBytes || string(f.Columns) != string(columns) {
@@ -255,8 +253,8 @@ func (k *call) layOut() []*table.Frame {
 				out = append(out, f)
 			}
 			f.Add(table.Op(c.ops[i]), c.Accepted, c.line(i))
-			if of := c.traces.of(i); of.IsValid() {
-				f.Trace(k.span(of))
+			if r := c.traces.at(i); r.sent != (table.Span{}) {
+				f.Trace(r.sent)
 			}
 		}
 	}
@@ -306,14 +304,12 @@ func (l *lane) settle(k *call) (retry, handshake bool, err error) {
 			k.unknown = false
 			return true, false, nil
 		}
-		k.endSpans(nil)
 	case "F":
 		if l.dropFailed(k, got[1:]) {
 			l.prepare(k)
 			k.unknown = false
 			return true, false, nil
 		}
-		k.endSpans(nil)
 	case "B":
 		rows, _ := strconv.ParseInt(answer(got, 1), 10, 64)
 		bytes, _ := strconv.ParseInt(answer(got, 2), 10, 64)
@@ -354,7 +350,6 @@ func (l *lane) accepted(k *call, epoch, first string) {
 	last := table.ID{Epoch: e, Seq: seq + uint64(k.rows()) - 1} //nolint:gosec // rows of one call
 	l.b.memory.keep(k.place, unitOf(k, last))
 	l.b.tally.note(k.place, last)
-	k.endSpans(nil)
 	for _, c := range k.chunks {
 		c.result.First = table.ID{Epoch: e, Seq: seq}
 		c.result.Rows = c.Len()
@@ -435,7 +430,6 @@ func (l *lane) dropFailed(k *call, rows []any) bool {
 }
 
 func (k *call) finish(err error) {
-	k.endSpans(err)
 	for _, c := range k.chunks {
 		c.result.Err = err
 		c.wait.Done()

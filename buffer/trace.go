@@ -15,38 +15,37 @@ import (
 
 // traces are the spans of the sampled requests that rows of a chunk are of.
 type traces struct {
-	rows map[int]trace.SpanContext
-	all  trace.SpanContext // of rows that are not in rows
+	rows  map[int]rowTrace
+	all   rowTrace // of rows that are not in rows
+	spans []trace.Span
 }
 
-func (t *traces) set(row int, of trace.SpanContext) {
-	if !of.IsSampled() {
+// rowTrace is of no sampled request when it is zero.
+type rowTrace struct {
+	of   trace.SpanContext // of the request
+	sent table.Span        // within it: that rows are put into the log
+}
+
+func (t *traces) set(row int, r rowTrace) {
+	if !r.of.IsSampled() {
 		return
 	}
 	if t.rows == nil {
-		t.rows = make(map[int]trace.SpanContext, 1)
+		t.rows = make(map[int]rowTrace, 1)
 	}
-	t.rows[row] = of
+	t.rows[row] = r
 }
 
-// rest are the rows that have none of their own.
-func (t *traces) rest(of trace.SpanContext) {
-	if of.IsSampled() && t.rows == nil {
-		t.all = of
-	}
-}
-
-// of row i; not valid when it is of no sampled request.
-func (t *traces) of(i int) trace.SpanContext {
-	if of, is := t.rows[i]; is {
-		return of
+func (t *traces) at(i int) rowTrace {
+	if r, is := t.rows[i]; is {
+		return r
 	}
 	return t.all
 }
 
 // Traced says in which span the row was written that was added last. A span that
 // is not sampled leaves no trace.
-func (c *Chunk) Traced(in trace.SpanContext) { c.traces.set(c.Len()-1, in) }
+func (c *Chunk) Traced(in trace.SpanContext) { c.traces.set(c.Len()-1, rowTrace{of: in}) }
 
 // SpanOf a span's context, as the log has it.
 func SpanOf(c trace.SpanContext) table.Span {
@@ -58,78 +57,67 @@ func ContextOf(s table.Span) trace.SpanContext {
 	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: s.Trace, SpanID: s.Span, TraceFlags: trace.FlagsSampled, Remote: true})
 }
 
-// sending is a call as the trace of one of its requests shows it.
-type sending struct {
-	of   table.Span // of the request
-	span trace.Span
-	rows int
-}
-
-// startSpans begins a span in the trace of each sampled request of the call, once.
-func (k *call) startSpans(tracer trace.Tracer) {
-	if k.spans != nil {
+// startSpans begins a span in the trace of each sampled request that has rows in the
+// chunk; in is that of rows without one of their own. It is done by who appends, and
+// not by the lane, where all requests would wait for it.
+func (c *Chunk) startSpans(tracer trace.Tracer, in trace.SpanContext) {
+	t := &c.traces
+	if in.IsSampled() && t.rows == nil {
+		t.all = rowTrace{of: in, sent: c.startSpan(tracer, in, c.Len())}
+	}
+	if len(t.rows) == 0 {
 		return
 	}
-	for _, c := range k.chunks {
-		if len(c.traces.rows) == 0 && !c.traces.all.IsValid() {
+	count := make(map[table.Span]int)
+	for _, r := range t.rows {
+		count[SpanOf(r.of)]++
+	}
+	begun := make(map[table.Span]table.Span)
+	for i := range c.ends {
+		r, is := t.rows[i]
+		if !is {
 			continue
 		}
-		for i := range c.ends {
-			if of := c.traces.of(i); of.IsValid() {
-				k.startSpan(tracer, of)
-			}
+		of := SpanOf(r.of)
+		if _, has := begun[of]; !has {
+			begun[of] = c.startSpan(tracer, r.of, count[of])
 		}
-	}
-	for i := range k.spans {
-		if n := k.spans[i].rows; n > 1 {
-			k.spans[i].span.SetAttributes(semconv.MessagingBatchMessageCount(n))
-		}
+		r.sent = begun[of]
+		t.rows[i] = r
 	}
 }
 
-func (k *call) startSpan(tracer trace.Tracer, of trace.SpanContext) {
-	name := SpanOf(of)
-	for i := len(k.spans) - 1; i >= 0; i-- {
-		if k.spans[i].of == name {
-			k.spans[i].rows++
-			return
-		}
-	}
-	_, span := tracer.Start(trace.ContextWithSpanContext(context.Background(), of), "send "+k.place.Table,
-		trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
+func (c *Chunk) startSpan(tracer trace.Tracer, in trace.SpanContext, rows int) table.Span {
+	_, span := tracer.Start(trace.ContextWithSpanContext(context.Background(), in), "send "+c.Target.Table, trace.WithSpanKind(trace.SpanKindProducer))
+	if span.IsRecording() {
+		span.SetAttributes(
 			semconv.MessagingSystemKey.String("redis"), semconv.MessagingOperationName("append"), semconv.MessagingOperationTypeSend,
-			semconv.MessagingDestinationName(k.place.Table), semconv.MessagingDestinationPartitionID(strconv.Itoa(k.place.Partition))))
-	k.spans = append(k.spans, sending{of: name, span: span, rows: 1})
-}
-
-// span of the call in a request's trace.
-func (k *call) span(of trace.SpanContext) table.Span {
-	name := SpanOf(of)
-	for i := range k.spans {
-		if k.spans[i].of == name {
-			return SpanOf(k.spans[i].span.SpanContext())
+			semconv.MessagingDestinationName(c.Target.Table), semconv.MessagingDestinationPartitionID(strconv.Itoa(c.Partition)))
+		if rows > 1 {
+			span.SetAttributes(semconv.MessagingBatchMessageCount(rows))
 		}
 	}
-	return name
+	c.traces.spans = append(c.traces.spans, span)
+	return SpanOf(span.SpanContext())
 }
 
 // retried notes on the spans that the call has to be sent again.
 func (k *call) retried(err error) {
-	for i := range k.spans {
-		k.spans[i].span.AddEvent("retry", trace.WithAttributes(semconv.ErrorTypeKey.String(errorType(err))))
+	for _, c := range k.chunks {
+		for _, span := range c.traces.spans {
+			span.AddEvent("retry", trace.WithAttributes(semconv.ErrorTypeKey.String(errorType(err))))
+		}
 	}
 }
 
-func (k *call) endSpans(err error) {
-	for i := range k.spans {
-		s := k.spans[i].span
-		if err != nil {
-			s.SetStatus(codes.Error, errorType(err))
-			s.SetAttributes(semconv.ErrorTypeKey.String(errorType(err)))
+func (c *Chunk) endSpans() {
+	for _, span := range c.traces.spans {
+		if err := c.result.Err; err != nil {
+			span.SetStatus(codes.Error, errorType(err))
+			span.SetAttributes(semconv.ErrorTypeKey.String(errorType(err)))
 		}
-		s.End()
+		span.End()
 	}
-	k.spans = nil
 }
 
 // errorType tells an error without what it is about: messages may hold values.

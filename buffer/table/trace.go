@@ -1,6 +1,7 @@
 package table
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -57,19 +58,23 @@ func cutTraces(all []Trace, from, to int) (out []Trace) {
 }
 
 // Time is the frame's field of times as it lies in the log: the accept time of its
-// first row, and for each of the Traces " from+rows:trace:span". Scripts do not
-// look into it. Without sampled rows it is a number alone.
+// first row in decimal, and, if it has Traces, a space and for each of them the rows
+// that it lies behind the one before, its number of rows (both unsigned varints), the
+// trace and the span. Scripts do not look into it. Without sampled rows it is a number
+// alone.
 func (f *Frame) Time() string {
 	if len(f.Traces) == 0 {
 		return strconv.FormatInt(f.Base, 10)
 	}
-	b := make([]byte, 0, 20+64*len(f.Traces))
-	b = strconv.AppendInt(b, f.Base, 10)
-	for _, t := range f.Traces {
-		b = strconv.AppendInt(append(b, ' '), int64(t.From), 10)
-		b = strconv.AppendInt(append(b, '+'), int64(t.To-t.From), 10)
-		b = hex.AppendEncode(append(b, ':'), t.Span.Trace[:])
-		b = hex.AppendEncode(append(b, ':'), t.Span.Span[:])
+	b := make([]byte, 0, 24+28*len(f.Traces))
+	b = append(strconv.AppendInt(b, f.Base, 10), ' ')
+	end := 0
+	for i := range f.Traces {
+		t := &f.Traces[i]
+		b = binary.AppendUvarint(b, uint64(t.From-end))  //nolint:gosec // they are in order
+		b = binary.AppendUvarint(b, uint64(t.To-t.From)) //nolint:gosec // never negative
+		b = append(append(b, t.Span.Trace[:]...), t.Span.Span[:]...)
+		end = t.To
 	}
 	return string(b)
 }
@@ -80,27 +85,26 @@ func ParseTime(text string) (base int64, traces []Trace, err error) {
 	if base, err = strconv.ParseInt(head, 10, 64); err != nil {
 		return 0, nil, fmt.Errorf("%w: accept time %.40q", ErrCorruptFrame, text)
 	}
-	for at := ""; more; {
-		at, rest, more = strings.Cut(rest, " ")
-		t, ok := parseTrace(at)
-		if !ok {
-			return 0, nil, fmt.Errorf("%w: trace %.80q", ErrCorruptFrame, at)
+	if !more {
+		return base, nil, nil
+	}
+	end := 0
+	for b := []byte(rest); len(b) > 0 || end == 0; {
+		gap, n := binary.Uvarint(b)
+		rows, m := binary.Uvarint(b[max(n, 0):])
+		if n <= 0 || m <= 0 || len(b) < n+m+24 || rows == 0 || gap > mostFrameRows || rows > mostFrameRows {
+			return 0, nil, fmt.Errorf("%w: traces %.80q", ErrCorruptFrame, rest)
 		}
-		traces = append(traces, t)
+		t := Trace{From: end + int(gap), To: end + int(gap+rows)} //nolint:gosec // not that many
+		copy(t.Span.Trace[:], b[n+m:])
+		copy(t.Span.Span[:], b[n+m+16:])
+		traces, end, b = append(traces, t), t.To, b[n+m+24:]
 	}
 	return base, traces, nil
 }
 
-func parseTrace(text string) (t Trace, ok bool) {
-	rows, ids, _ := strings.Cut(text, ":")
-	from, n, _ := strings.Cut(rows, "+")
-	trace, span, _ := strings.Cut(ids, ":")
-	first, err1 := strconv.Atoi(from)
-	count, err2 := strconv.Atoi(n)
-	t.From, t.To = first, first+count
-	t.Span, ok = ParseSpan(trace, span)
-	return t, ok && err1 == nil && err2 == nil && first >= 0 && count > 0
-}
+// mostFrameRows is more than a frame can have: what is above was not written by us.
+const mostFrameRows = 1 << 20
 
 // ParseSpan reads a span's ids from hex.
 func ParseSpan(trace, span string) (s Span, ok bool) {
