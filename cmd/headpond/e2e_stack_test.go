@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,19 +42,20 @@ type servers struct {
 	program  string
 	redis    *up.Redis
 	postgres *up.Postgres
+	state    string   // of the processes: a test of before may have had a database at the same address
 	extra    []string // environment of the processes
 }
 
 func startServers(t *testing.T, program string) *servers {
 	t.Helper()
-	s := &servers{program: program, redis: uptest.Redis(t), postgres: uptest.Postgres(t)}
+	s := &servers{program: program, redis: uptest.Redis(t), postgres: uptest.Postgres(t), state: t.TempDir()}
 	migrated := command(t, program, s.env(), "migrate", "up")
 	require.Zero(t, migrated.code, migrated.err)
 	return s
 }
 
 func (s *servers) env() []string {
-	return cleanEnvironment(append(s.extra, "DATABASE_URL="+s.postgres.URL(), "REDIS_URL="+s.redis.URL())...)
+	return cleanEnvironment(append(slices.Clone(s.extra), "HEADPOND_STATE_DIR="+s.state, "DATABASE_URL="+s.postgres.URL(), "REDIS_URL="+s.redis.URL())...)
 }
 
 // serve runs `headpond serve` with the API, until it has read the catalog.
