@@ -206,12 +206,14 @@ func (k *keyed) read(lead []*keyQueue, rest map[*keyQueue][]*task) (ready []*key
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	found, errs := k.s.buffer.GetMany(ctx, asked)
+	for _, err := range errs {
+		if err != nil {
+			return nil, err // before anything is started: the caller changes the queues then
+		}
+	}
 	var g errgroup.Group
 	g.SetLimit(8)
 	for i, q := range unknown {
-		if errs[i] != nil {
-			return nil, errs[i]
-		}
 		g.Go(func() error { return k.learn(ctx, q, rest[q][0], found[i]) })
 	}
 	if err := g.Wait(); err != nil {

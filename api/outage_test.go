@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"fmt"
 	"net/http"
 	"syscall"
 	"testing"
@@ -110,6 +111,28 @@ func TestRedisHangs(t *testing.T) {
 	for _, id := range []string{"2", "3", "4", "5", "6"} {
 		require.Contains(t, []int{200, 404}, s.get(s.path("t", id)).status)
 	}
+}
+
+// TestOnePartitionFails: rows of one partition cannot be read while others of the
+// same request can; all of it is refused, and once it is mended all is taken.
+func TestOnePartitionFails(t *testing.T) {
+	t.Parallel()
+	s := setup(t, `create table t (id int primary key, v int)`)
+	bulk := lines(64, func(i int) string {
+		return fmt.Sprintf(`{"op":"increment","table":"%s.t","key":%d,"row":{"v":1}}`, s.schema, i)
+	})
+	name := "hp:{" + s.places(s.schema + ".t")[s.o.partitions-1].String() + "}:meta"
+	require.NoError(t, s.rdb.Rename(t.Context(), name, name+":away").Err())
+	require.NoError(t, s.rdb.Set(t.Context(), name, "damaged", 0).Err())
+	for range 5 {
+		a := s.do("POST", "/v1/_bulk", bulk, ndjson...)
+		require.Equal(t, "no", a.problem(t, 503, "buffer_unavailable").Applied)
+	}
+	require.NoError(t, s.rdb.Rename(t.Context(), name+":away", name).Err())
+	require.Equal(t, 202, s.do("POST", "/v1/_bulk", bulk, ndjson...).status)
+	s.startFlusher()
+	s.flushed()
+	require.Equal(t, 64, s.count("t where v = 1"))
 }
 
 // TestPostgresDown: writes go on, known rows are read, and what cannot be known
