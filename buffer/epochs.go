@@ -81,7 +81,7 @@ func (b *Buffer) forgetDead(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Budget)
 	defer cancel()
-	alive, err := b.cfg.Peers.Alive(ctx)
+	_, dead, err := b.cfg.Peers.List(ctx)
 	if err != nil {
 		return err //nolint:wrapcheck // says what was done
 	}
@@ -93,7 +93,7 @@ func (b *Buffer) forgetDead(ctx context.Context) error {
 	for _, s := range states {
 		waits[s.place] = s.wm
 	}
-	return b.tally.forget(alive, func(p Place, id table.ID) bool {
+	return b.tally.forget(dead, func(p Place, id table.ID) bool {
 		wm, known := waits[p]
 		return known && id.Seq <= wm
 	})

@@ -184,12 +184,12 @@ func (b *Buffer) speak(ctx context.Context, s state, dead map[string]table.ID) e
 }
 
 // finish opens an epoch when every process that is alive has joined it.
-func (b *Buffer) finish(ctx context.Context, s state, alive []string) error {
-	dead, err := b.tally.dead(s.place, alive)
+func (b *Buffer) finish(ctx context.Context, s state, alive, dead []string) error {
+	acknowledged, err := b.tally.of(s.place, dead)
 	if err != nil {
 		b.log.Warn("what a dead process had acknowledged cannot be read", "error", err)
 	}
-	if err := b.speak(ctx, s, dead); err != nil {
+	if err := b.speak(ctx, s, acknowledged); err != nil {
 		return err
 	}
 	joined, err := b.rdb.HGetAll(ctx, s.place.joined()).Result()

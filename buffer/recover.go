@@ -25,9 +25,10 @@ type Watermarks interface {
 
 // Peers are the processes that may hold rows which Redis has lost.
 type Peers interface {
-	// Alive lists those that run, this one too. A process that stopped beating
-	// is dead when nothing else can be the reason.
-	Alive(ctx context.Context) ([]string, error)
+	// List those that run, this one too, and those that died or still held rows
+	// when they stopped. A process that stopped beating is dead when nothing else
+	// can be the reason.
+	List(ctx context.Context) (alive, dead []string, err error)
 }
 
 // Held is a watermark that cannot move now.
@@ -311,16 +312,16 @@ func (b *Buffer) reopen(ctx context.Context, closed []state) error {
 			return err
 		}
 	}
-	alive := []string{b.cfg.Process}
+	alive, dead := []string{b.cfg.Process}, []string(nil)
 	if b.cfg.Peers != nil {
 		var err error
-		if alive, err = b.cfg.Peers.Alive(ctx); err != nil {
+		if alive, dead, err = b.cfg.Peers.List(ctx); err != nil {
 			return fmt.Errorf("list processes: %w", err)
 		}
 	}
 	var waiting error
 	for _, s := range closed {
-		if err := b.finish(ctx, s, alive); err != nil {
+		if err := b.finish(ctx, s, alive, dead); err != nil {
 			waiting = err
 		}
 	}

@@ -19,21 +19,27 @@ import (
 	"github.com/headpond/headpond/cmd/headpond/up/uptest"
 )
 
-// peers is who is alive.
+// peers is who is alive, and who was.
 type peers struct {
-	mu  sync.Mutex
-	ids []string
+	mu        sync.Mutex
+	ids, dead []string
 }
 
-func (p *peers) Alive(context.Context) ([]string, error) {
+func (p *peers) List(context.Context) (alive, dead []string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Clone(p.ids), nil
+	return slices.Clone(p.ids), slices.Clone(p.dead), nil
 }
 
+// set who is alive; who was and is not is dead.
 func (p *peers) set(ids ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, id := range p.ids {
+		if !slices.Contains(ids, id) {
+			p.dead = append(p.dead, id)
+		}
+	}
 	p.ids = ids
 }
 
@@ -237,6 +243,9 @@ func TestLossIsCounted(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	dir := t.TempDir()
+	_, _, stranger := together(t, dir, "z") // of a database that was at the same address before
+	alternate(t, stranger, []*buffer.Target{stranger[0].target(1)}, 0, 30)
+	stranger[0].stop()
 	url, alive, all := together(t, dir, "a", "b")
 	targets := []*buffer.Target{all[0].target(1), all[1].target(1)}
 	alternate(t, all, targets, 0, 11) // a has the last
@@ -258,12 +267,12 @@ func TestLossIsCounted(t *testing.T) {
 		require.NoError(t, err)
 		return all
 	}
-	require.Len(t, files(), 3, "of a, b and c")
+	require.Len(t, files(), 4, "of a, b and c, and of the stranger")
 	require.NoError(t, c.ForgetDead(ctx))
-	require.Len(t, files(), 3, "what a had acknowledged is not settled")
+	require.Len(t, files(), 4, "what a had acknowledged is not settled")
 	c.settle(0, table.ID{Epoch: 2, Seq: 12})
 	require.NoError(t, c.ForgetDead(ctx))
-	require.Len(t, files(), 2, "that of the dead process is of no use any more")
+	require.Len(t, files(), 3, "that of the dead process is of no use any more")
 	require.EqualValues(t, []uint64{4, 11}, []uint64{r.From, r.To})
 }
 

@@ -78,9 +78,9 @@ func (t *tally) note(p Place, id table.ID) {
 	}
 }
 
-// dead gives what processes had acknowledged of a place that are not alive any
-// more.
-func (t *tally) dead(p Place, alive []string) (map[string]table.ID, error) {
+// of gives what dead processes had acknowledged of a place. Other files are of
+// processes that live, or of another database that was at the same address.
+func (t *tally) of(p Place, dead []string) (map[string]table.ID, error) {
 	if t == nil {
 		return nil, nil
 	}
@@ -91,7 +91,7 @@ func (t *tally) dead(p Place, alive []string) (map[string]table.ID, error) {
 	out := make(map[string]table.ID)
 	for _, name := range files {
 		process := strings.TrimSuffix(filepath.Base(name), tallySuffix)
-		if slices.Contains(alive, process) {
+		if !slices.Contains(dead, process) {
 			continue
 		}
 		all, err := readTally(name)
@@ -137,7 +137,7 @@ func readTally(name string) (map[Place]table.ID, error) {
 
 // forget removes the files of dead processes of which all that was acknowledged
 // is committed.
-func (t *tally) forget(alive []string, committed func(Place, table.ID) bool) error {
+func (t *tally) forget(dead []string, committed func(Place, table.ID) bool) error {
 	if t == nil {
 		return nil
 	}
@@ -147,7 +147,7 @@ func (t *tally) forget(alive []string, committed func(Place, table.ID) bool) err
 	}
 next:
 	for _, name := range files {
-		if slices.Contains(alive, strings.TrimSuffix(filepath.Base(name), tallySuffix)) {
+		if !slices.Contains(dead, strings.TrimSuffix(filepath.Base(name), tallySuffix)) {
 			continue
 		}
 		all, err := readTally(name)

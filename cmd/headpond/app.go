@@ -118,7 +118,7 @@ func newApp(ctx context.Context, s settings) (*app, error) {
 		Buffer: a.buffer, Edge: a.edge, Ledger: watermarks, Letters: postgres.NewLetters(a.pool), Metrics: a.telemetry.handler,
 		Local: s.local, Warnings: a.watches.warnings, Checks: a.safety.found, Log: s.log,
 		ReadOnly: s.readOnly || s.config.Dashboard.ReadOnly, KillFlusher: s.kill,
-		Tracer: a.telemetry.tracer, Heard: a.telemetry.heard, Pool: a.poolNow, Peers: a.processes.Alive, Reload: a.tables.reload,
+		Tracer: a.telemetry.tracer, Heard: a.telemetry.heard, Pool: a.poolNow, Peers: a.alive, Reload: a.tables.reload,
 	})
 	if err != nil {
 		return nil, err
@@ -147,6 +147,12 @@ func (a *app) bufferConfig() buffer.Config {
 		c.Memory, c.Tally = int64(a.config.Limits.Memory), a.stateDir
 	}
 	return c
+}
+
+// alive names the processes that accept rows now.
+func (a *app) alive(ctx context.Context) ([]string, error) {
+	alive, _, err := a.processes.List(ctx)
+	return alive, err //nolint:wrapcheck // says what was done
 }
 
 // poolNow is the connections of the API to Postgres.

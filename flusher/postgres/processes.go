@@ -84,29 +84,33 @@ func (p *Processes) beatingFor() time.Duration {
 	return time.Since(p.since)
 }
 
-// Alive implements buffer.Peers. It takes those off the list that have been dead
-// for a day.
-func (p *Processes) Alive(ctx context.Context) ([]string, error) {
+// List implements buffer.Peers. It takes those off the list that have been dead
+// for so long that nobody asks for what they held any more.
+func (p *Processes) List(ctx context.Context) (alive, dead []string, err error) {
 	rows, err := p.pool.Query(ctx, `
-		with gone as (delete from headpond.processes where seen_at < now() - interval '1 day' and id <> $1)
+		with gone as (delete from headpond.processes where seen_at < now() - interval '30 days' and id <> $1)
 		select id, extract(epoch from now() - seen_at)::float8 from headpond.processes`, p.id)
 	if err != nil {
-		return nil, fmt.Errorf("list processes: %w", err)
+		return nil, nil, fmt.Errorf("list processes: %w", err)
 	}
 	defer rows.Close()
-	alive := []string{p.id}
+	alive = []string{p.id}
 	for rows.Next() {
 		var id string
 		var silent float64
 		if err := rows.Scan(&id, &silent); err != nil {
-			return nil, fmt.Errorf("list processes: %w", err)
+			return nil, nil, fmt.Errorf("list processes: %w", err)
 		}
 		late := silent > silence.Seconds() && p.beatingFor() > silence
-		if id != p.id && !late && !died(id) {
+		switch {
+		case id == p.id:
+		case late || died(id):
+			dead = append(dead, id)
+		default:
 			alive = append(alive, id)
 		}
 	}
-	return alive, rows.Err()
+	return alive, dead, rows.Err()
 }
 
 // died reports whether a process was on this machine and is not any more.
