@@ -75,7 +75,7 @@ func benchRun(ctx context.Context, c *cli.Command, plan func(*bench) []step) (er
 	}
 	b.results.describe(ctx, b.stack, c.Bool("quick"))
 	b.progress.clear()
-	return b.results.publish(c.Root().Writer, c.String("output"), c.String("out"))
+	return publish(c.Root().Writer, b.results.report(), c.String("output"), c.String("out"))
 }
 
 // step is one measurement of one round.

@@ -119,7 +119,7 @@ func runBenchCache(ctx context.Context, c *cli.Command) (err error) {
 			return fmt.Errorf("draw: %w", err)
 		}
 	}
-	return report.publish(c.Root().Writer, c.String("output"), c.String("out"))
+	return publish(c.Root().Writer, report, c.String("output"), c.String("out"))
 }
 
 // measure makes every round: reads while the cache is as it was warmed, then

@@ -15,17 +15,18 @@ func effective(hitRate, hit, miss float64) float64 { return hitRate*hit + (1-hit
 // from which the others are predicted. Slices of all follow each other, so that
 // a machine that gets slower for a while does so for all.
 func (b *cacheBench) reads(ctx context.Context, p *cachePattern) error {
-	clients, end, err := b.lab.clients(ctx, p, b.clients)
-	if err != nil {
-		return err
-	}
-	defer end()
 	keys := b.keys[p]
 	if p.cached {
 		if err := b.warmUp(ctx, p, keys.warm); err != nil {
 			return fmt.Errorf("warm the cache: %w", err)
 		}
 	}
+	// Not before: a connection that says nothing for 10 s is closed.
+	clients, end, err := b.lab.clients(ctx, p, b.clients)
+	if err != nil {
+		return err
+	}
+	defer end()
 	rates := append([]float64{0}, b.rates...)
 	if p.cached {
 		rates = append(rates, 1)

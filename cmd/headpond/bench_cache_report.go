@@ -1,11 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -127,25 +125,6 @@ func (b *cacheBench) fill(f *cacheFigure) {
 		delay := float64(b.delay.Microseconds()) / 1000
 		f.Example = &cacheExample{HitMS: *f.Hit, OverheadMS: *fast, PredictedMS: effective(exampleRate, *f.Hit, delay+*fast), MeasuredMS: *measured}
 	}
-}
-
-// publish prints the figures, and writes them to a file if one is named.
-func (r *cacheReport) publish(w io.Writer, output, file string) error {
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write figures: %w", err)
-	}
-	text = append(text, '\n')
-	if file != "" {
-		if err := os.WriteFile(file, text, 0o644); err != nil { //nolint:gosec // figures are no secret
-			return fmt.Errorf("write figures: %w", err)
-		}
-	}
-	if output == "json" {
-		_, err = w.Write(text)
-		return err
-	}
-	return r.print(w)
 }
 
 func (r *cacheReport) print(w io.Writer) error {

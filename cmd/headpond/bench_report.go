@@ -104,9 +104,8 @@ func (r *benchResults) report() *benchReport {
 	return out
 }
 
-// publish prints the figures, and writes them to a file if one is named.
-func (r *benchResults) publish(w io.Writer, output, file string) error {
-	report := r.report()
+// publish prints what a bench gave, and writes it to a file if one is named.
+func publish(w io.Writer, report interface{ print(w io.Writer) error }, output, file string) error {
 	text, err := json.MarshalIndent(report, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write figures: %w", err)

@@ -112,7 +112,7 @@ func (s *benchStack) reset(ctx context.Context) error {
 }
 
 func (s *benchStack) forget(ctx context.Context, tx pgx.Tx) error {
-	for _, t := range []string{"watermarks", "dead_letters"} {
+	for _, t := range []string{"watermarks", "epochs", "moves", "dead_letters"} {
 		if _, err := tx.Exec(ctx, "delete from headpond."+t+" where table_name like 'headpond\\_bench%'"); err != nil {
 			return err
 		}
