@@ -13,7 +13,7 @@ import (
 	"github.com/headpond/headpond/cmd/headpond/up/uptest"
 )
 
-var shortTempered = buffer.Config{Budget: 800 * time.Millisecond, CallTimeout: 300 * time.Millisecond}
+var shortTempered = buffer.Config{Budget: 2 * time.Second, CallTimeout: time.Second}
 
 // TestRedisDown: it is certain that nothing was applied, and it is said.
 func TestRedisDown(t *testing.T) {

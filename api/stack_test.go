@@ -141,7 +141,8 @@ func (s *stack) openBuffer() {
 	s.o.buffer.Process = "p"
 	s.buf, err = buffer.New(s.o.buffer, s.rdb, s.ledger, quiet)
 	require.NoError(t, err)
-	require.NoError(t, s.buf.CheckDurability(context.Background()))
+	require.Eventually(t, func() bool { err = s.buf.CheckDurability(context.Background()); return err == nil }, 20*time.Second, 10*time.Millisecond,
+		"a busy machine may need longer than a short CallTimeout: %v", &err)
 	s.background(s.buf.Run)
 	s.newServer()
 	store := postgres.NewStore(s.pool, func(name string) *table.Table { return (*s.current.Load())[name] })
