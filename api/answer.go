@@ -89,8 +89,10 @@ func (s *Server) answerMany(c echo.Context, sv *Served, in *incoming, w *written
 	for i, chunk := range w.chunks {
 		for _, d := range chunk.Result().Dead {
 			// Rows that were refused at once are not in the chunk any more.
-			row := in.nth(w.rows[i], chunk.Result(), int(d.ID.Seq-chunk.Result().First.Seq)) //nolint:gosec // small
-			in.rows[row].errs = []rowFault{{"", string(codeDeadLettered), fmt.Sprintf("%s (SQLSTATE %s)", d.Message, d.SQLState)}}
+			n := nth(chunk.Result(), int(d.ID.Seq-chunk.Result().First.Seq)) //nolint:gosec // small
+			if n < len(w.rows[i]) {                                          // as in settle
+				in.rows[w.rows[i][n]].errs = []rowFault{{"", string(codeDeadLettered), fmt.Sprintf("%s (SQLSTATE %s)", d.Message, d.SQLState)}}
+			}
 		}
 	}
 	for i := range in.rows {
@@ -132,14 +134,14 @@ func (s *Server) answerMany(c echo.Context, sv *Served, in *incoming, w *written
 	return c.JSON(status, out)
 }
 
-// nth gives the row of the request that is the n-th accepted one of a chunk.
-func (in *incoming) nth(rows []int, r *buffer.Result, n int) int {
+// nth gives which of a chunk's rows, as they were sent, is the n-th accepted one.
+func nth(r *buffer.Result, n int) int {
 	for _, j := range r.Failed {
 		if j <= n {
 			n++
 		}
 	}
-	return rows[n]
+	return n
 }
 
 // receipt names one row for ever: table, partition, epoch, seq.

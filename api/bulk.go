@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -122,9 +123,9 @@ func (s *Server) writeItems(c echo.Context, items []*item, prefer *preferences, 
 			return rejectedItems(items, enveloped)
 		}
 	}
-	s.runWork(ctx, tasks, items, strict)
+	nothing := s.runWork(ctx, tasks, items, strict, strict && !begun)
 	collect(items)
-	if strict && len(tasks.direct) > 0 && !allGood(items) {
+	if nothing {
 		return undone(items, enveloped)
 	}
 	items[0].o.idem.header(c.Response().Header())
@@ -479,31 +480,107 @@ func taskOf(i *item) *task {
 	return t
 }
 
-// runWork makes all operations; strict is for those that are written directly.
-// Those whose table turns out to have another strategy are made its way.
-func (s *Server) runWork(ctx context.Context, w work, items []*item, strict bool) {
-	for try := 0; ; try++ {
+// runWork makes all operations; those whose table turns out to have another
+// strategy are made its way. Strict: those that are written directly come first, in
+// one transaction, and what goes into the log was checked before; undone reports
+// that nothing at all was applied.
+func (s *Server) runWork(ctx context.Context, w work, items []*item, strict, check bool) (undone bool) {
+	applied := false
+	for left := 2 + tablesOf(items); ; left-- {
 		if len(w.direct) > 0 {
 			s.writeDirectly(ctx, w.direct, strict)
-			if strict && slices.ContainsFunc(w.direct, func(t *task) bool {
-				return slices.ContainsFunc(t.ops, func(o *operation) bool { return o.err != nil && !errors.Is(o.err, buffer.ErrSwitched) })
-			}) {
-				return // the others must not be applied either
+		}
+		if strict && refused(w.direct) {
+			return w.leaveOut(applied)
+		}
+		moved := switched(items)
+		held := work{}
+		if strict && len(moved) > 0 { // the transaction comes first
+			held = work{keyed: w.keyed, plain: w.plain}
+		} else {
+			s.runTasks(ctx, w)
+			w.each(func(o *operation) { applied = applied || o.err == nil || problemOf(o.err).Applied == "unknown" })
+			moved = switched(items)
+		}
+		switch {
+		case len(moved) == 0:
+			return false
+		case left == 0:
+			return held.leaveOut(applied)
+		}
+		for _, i := range moved {
+			i.o.err, i.more = nil, nil
+		}
+		w = tasksOf(moved)
+		if check {
+			if err := s.keyed.check(ctx, w); err != nil {
+				w.fail(err)
+			}
+			if refused(w.keyed) || slices.ContainsFunc(w.plain, func(i *item) bool { return i.o.err != nil }) {
+				return w.with(held).leaveOut(applied)
 			}
 		}
-		s.runTasks(ctx, w)
-		var switched []*item
-		for _, i := range items {
-			if errors.Is(i.o.err, buffer.ErrSwitched) {
-				i.o.err, i.more = nil, nil
-				switched = append(switched, i)
-			}
-		}
-		if len(switched) == 0 || try == 2 {
-			return
-		}
-		w = tasksOf(switched)
+		w = w.with(held)
 	}
+}
+
+// tablesOf is how many tables operations are on: a transaction finds out the new
+// strategy of one at a time.
+func tablesOf(items []*item) int {
+	tables := make(map[*Served]bool)
+	for _, i := range items {
+		tables[i.sv] = true
+	}
+	return len(tables)
+}
+
+// switched gives those whose table turned out to have another strategy.
+func switched(items []*item) (moved []*item) {
+	for _, i := range items {
+		if errors.Is(i.o.err, buffer.ErrSwitched) {
+			moved = append(moved, i)
+		}
+	}
+	return moved
+}
+
+// refused reports whether an operation failed for good.
+func refused(tasks []*task) bool {
+	return slices.ContainsFunc(tasks, func(t *task) bool {
+		return slices.ContainsFunc(t.ops, func(o *operation) bool { return o.err != nil && !errors.Is(o.err, buffer.ErrSwitched) })
+	})
+}
+
+func (w work) with(other work) work {
+	return work{keyed: append(w.keyed, other.keyed...), plain: append(w.plain, other.plain...), direct: append(w.direct, other.direct...)}
+}
+
+func (w work) each(do func(o *operation)) {
+	for _, t := range append(slices.Clone(w.keyed), w.direct...) {
+		for _, o := range t.ops {
+			do(o)
+		}
+	}
+	for _, i := range w.plain {
+		do(i.o)
+	}
+}
+
+func (w work) fail(err error) { w.each(func(o *operation) { o.err = cmp.Or(o.err, err) }) }
+
+var errLeftOut = fault(codeStoreUnavailable, "Not applied, because of other operations of the request.")
+
+// leaveOut ends operations that are not made because of others. Where some of the
+// request were applied earlier, each says for itself what became of it.
+func (w work) leaveOut(applied bool) (undone bool) {
+	if applied {
+		w.each(func(o *operation) {
+			if !o.done && o.err == nil {
+				o.err = errLeftOut
+			}
+		})
+	}
+	return !applied
 }
 
 // runTasks makes all operations: the plain ones in a chunk for each partition.

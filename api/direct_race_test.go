@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -261,6 +262,123 @@ func TestSwitchWithRowsThatWait(t *testing.T) {
 			require.Equal(t, "1:8 2:9 4:6", s.text(`select string_agg(id || ':' || n, ' ' order by id) from c`))
 		})
 	}
+}
+
+// switchAll sets the strategy of tables through this process; others follow when
+// they are refused.
+func (s *stack) switchAll(strategy string, tables ...string) {
+	s.t.Helper()
+	for _, name := range tables {
+		require.NoError(s.t, s.buf.SetStrategy(s.t.Context(), s.targets[s.schema+"."+name], strategy))
+	}
+}
+
+// TestPostAfterSwitch: requests of every form, to a process that has not noticed
+// that the table is written directly now.
+func TestPostAfterSwitch(t *testing.T) {
+	t.Parallel()
+	for _, strategy := range directly {
+		for name, c := range map[string]struct {
+			body    string
+			headers []string
+			status  int
+		}{
+			"one":    {`{"id":1,"n":1}`, nil, 201},
+			"array":  {`[{"id":1,"n":1},{"id":2,"n":1},{"id":3,"n":1},{"id":4,"n":1}]`, nil, 200},
+			"ndjson": {"{\"id\":1,\"n\":1}\n{\"id\":2,\"n\":1}\n{\"id\":\"x\"}\n{\"id\":3,\"n\":1}\n", ndjson, 207},
+			"keyed":  {`{"id":1,"n":1}`, []string{"Idempotency-Key", "k"}, 201},
+		} {
+			t.Run(strategy+" "+name, func(t *testing.T) {
+				t.Parallel()
+				s := setupWith(t, changeDDL, options{})
+				s.startFlusher()
+				other := s.twin()
+				other.switchAll(strategy, "c")
+				for range 2 { // the second is refused or repeated: it is written by then
+					a := s.do(http.MethodPost, s.path("c"), c.body, c.headers...)
+					require.Less(t, a.status, 500, "%s", a.body)
+					if c.status > 0 {
+						require.Equal(t, c.status, a.status, "%s", a.body)
+						c.status = 0
+					}
+				}
+				require.Equal(t, strategy, s.targets[s.schema+".c"].Strategy())
+				require.Equal(t, s.count("c"), s.count("c where n = 1"))
+				require.Contains(t, []int{1, 3, 4}, s.count("c"))
+				require.Zero(t, s.accepted("c"), "nothing is in the log")
+			})
+		}
+	}
+}
+
+// TestBulkAfterSwitch: a request over more tables than one process may find out
+// about at a time.
+func TestBulkAfterSwitch(t *testing.T) {
+	t.Parallel()
+	tables := []string{"a", "b", "c", "d", "e", "f"}
+	ddl, body := "", ""
+	for _, name := range tables {
+		ddl += "create table " + name + " (id int primary key);"
+		body += `{"op":"insert","table":"{s}.` + name + `","row":{"id":1}}` + "\n"
+	}
+	for _, handling := range []string{"strict", "lenient"} {
+		for from, to := range map[string]string{"write-through": "write-behind", "write-behind": "write-through"} {
+			t.Run(handling+" "+to, func(t *testing.T) {
+				t.Parallel()
+				s := setupWith(t, ddl, options{strategy: from})
+				s.startFlusher()
+				s.twin().switchAll(to, tables...)
+				a := s.do(http.MethodPost, "/v1/_bulk", strings.ReplaceAll(body, "{s}", s.schema), append(ndjson, "Prefer", "handling="+handling)...)
+				require.Contains(t, string(a.body), `"accepted":6,"rejected":0`)
+				s.flushed()
+				for _, name := range tables {
+					require.Equal(t, 1, s.count(name), name)
+				}
+			})
+		}
+	}
+}
+
+// TestStrictOverStrategies: a strict request never says that nothing was applied
+// when something was.
+func TestStrictOverStrategies(t *testing.T) {
+	t.Parallel()
+	strict := append(ndjson, "Prefer", "handling=strict")
+	t.Run("the log is full after the commit", func(t *testing.T) {
+		t.Parallel()
+		s := setupWith(t, changeDDL, options{partitions: 1, maxRows: 2})
+		s.post("must", `[{"id":1,"must":"x","n":1},{"id":2,"must":"x","n":1}]`)
+		s.switchAll("write-through", "c")
+		body := strings.ReplaceAll(`{"op":"increment","table":"{s}.c","key":"1","row":{"n":1}}`+"\n"+
+			`{"op":"insert","table":"{s}.must","row":{"id":3,"must":"x","n":1}}`, "{s}", s.schema)
+		a := s.do(http.MethodPost, "/v1/_bulk", body, strict...)
+		require.Equal(t, 207, a.status, "%s", a.body)
+		require.Contains(t, string(a.body), `"accepted":1,"rejected":1`)
+		require.Contains(t, string(a.body), `"backlog_full"`)
+		require.Equal(t, 1, s.count("c where n = 1"))
+	})
+	t.Run("switched to the log, which has one of the keys", func(t *testing.T) {
+		t.Parallel()
+		s := setupWith(t, changeDDL, options{strategy: "write-through"})
+		other := s.twin()
+		other.switchAll("write-behind", "c")
+		other.do(http.MethodPost, other.path("c"), `{"id":2}`).accept(t, 202)
+		body := lines(3, func(i int) string { return fmt.Sprintf(`{"op":"insert","table":"%s.c","row":{"id":%d}}`, s.schema, i+1) })
+		a := s.do(http.MethodPost, "/v1/_bulk", body, strict...)
+		require.Equal(t, "no", a.problem(t, 422, "invalid_rows").Applied)
+		require.EqualValues(t, 1, s.accepted("c"))
+	})
+	t.Run("switched to Postgres, which has one of the keys", func(t *testing.T) {
+		t.Parallel()
+		s := setupWith(t, changeDDL+`insert into c (id) values (2)`, options{})
+		s.twin().switchAll("write-through", "c")
+		body := lines(3, func(i int) string { return fmt.Sprintf(`{"op":"put","table":"%s.c","key":%d,"row":{}}`, s.schema, i+10) }) +
+			fmt.Sprintf(`{"op":"insert","table":"%s.c","row":{"id":2}}`, s.schema)
+		a := s.do(http.MethodPost, "/v1/_bulk", body, strict...)
+		require.Equal(t, "no", a.problem(t, 422, "invalid_rows").Applied, "%s", a.body)
+		require.Equal(t, 1, s.count("c"))
+		require.Zero(t, s.accepted("c"))
+	})
 }
 
 // TestStrategySwitchUnderLoad: while the strategy changes under two processes,

@@ -29,7 +29,7 @@ func (o *operation) held() error {
 func (s *Server) runReplays(ctx context.Context, sv *Served, all []*replay) {
 	linkLetters(ctx, all)
 	todo := all
-	for try := 0; try < 3 && len(todo) > 0; try++ {
+	for try := 0; len(todo) > 0; try++ {
 		switch {
 		case sv.Target.Direct():
 			s.replayDirectly(ctx, sv, todo)
@@ -41,11 +41,15 @@ func (s *Server) runReplays(ctx context.Context, sv *Served, all []*replay) {
 		var switched []*replay
 		for _, r := range todo {
 			if errors.Is(r.o.err, buffer.ErrSwitched) {
-				r.o.err = nil
 				switched = append(switched, r)
 			}
 		}
-		todo = switched
+		if todo = switched; try == 2 {
+			break // it is said of them
+		}
+		for _, r := range todo {
+			r.o.err = nil
+		}
 	}
 	var accepted []int64
 	for _, r := range all {

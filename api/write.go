@@ -355,26 +355,16 @@ func exists(t *table.Table) rowFault {
 // error; err is about the request as a whole, failed about a part of it.
 func (s *Server) outcome(in *incoming, w *written, strict bool) (failed, err error) {
 	applied := 0
-	for i, c := range w.chunks {
+	for _, c := range w.chunks {
 		r := c.Result()
 		applied += r.Rows
-		if len(r.Replays) > 0 {
-			in.recall(w.rows[i], r)
-		}
 		if r.Err != nil {
 			failed = worse(failed, r.Err)
-			p := problemOf(r.Err)
-			for _, row := range w.rows[i] {
-				in.rows[row].errs = []rowFault{{"", string(p.Code), p.Detail}}
-			}
-		}
-		for _, j := range r.Failed {
-			in.rows[w.rows[i][j]].errs = []rowFault{exists(in.t)}
 		}
 	}
 	switch {
 	case failed != nil && (applied == 0 || errors.Is(failed, buffer.ErrOutcomeUnknown)):
-		return failed, failed
+		return failed, failed // the rows are as they were: they may be written in another way
 	case failed != nil && strict:
 		p := problemOf(failed)
 		return failed, &Problem{
@@ -382,10 +372,32 @@ func (s *Server) outcome(in *incoming, w *written, strict bool) (failed, err err
 			Detail: "A part of the rows was accepted, and the rest was not: " + p.Detail,
 			Hint:   "Look which rows are there before you repeat.",
 		}
-	case strict && anyBad(in):
+	}
+	for i, c := range w.chunks {
+		in.settle(w.rows[i], c.Result())
+	}
+	if strict && anyBad(in) {
 		return nil, rejected(in)
 	}
 	return failed, nil
+}
+
+// settle gives the rows of a chunk that were refused their error.
+func (in *incoming) settle(rows []int, r *buffer.Result) {
+	if len(r.Replays) > 0 {
+		in.recall(rows, r)
+	}
+	if r.Err != nil {
+		p := problemOf(r.Err)
+		for _, row := range rows {
+			in.rows[row].errs = []rowFault{{"", string(p.Code), p.Detail}}
+		}
+	}
+	for _, j := range r.Failed {
+		if j < len(rows) { // fewer than when the request came first, if the table was altered since
+			in.rows[rows[j]].errs = []rowFault{exists(in.t)}
+		}
+	}
 }
 
 func worse(a, b error) error {
