@@ -103,7 +103,7 @@ func (d *directWrite) run(ctx context.Context) error {
 		tables[i] = g.sv.Table
 	}
 	for {
-		err := d.s.edge.Transact(ctx, tables, func(tx Tx) error { return d.attempt(ctx, tx) })
+		err := d.s.edge.Transact(ctx, tables, d.attempt)
 		if err == nil {
 			return d.committed(ctx)
 		}

@@ -95,7 +95,9 @@ func (q *directQueue) take() []*task {
 		return nil
 	}
 	tasks := append([]*task(nil), q.waiting[:n]...)
-	q.waiting = append(q.waiting[:0], q.waiting[n:]...)
+	left := copy(q.waiting, q.waiting[n:])
+	clear(q.waiting[left:])
+	q.waiting = q.waiting[:left]
 	return tasks
 }
 

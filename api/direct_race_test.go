@@ -363,7 +363,9 @@ func TestStrictOverStrategies(t *testing.T) {
 		other := s.twin()
 		other.switchAll("write-behind", "c")
 		other.do(http.MethodPost, other.path("c"), `{"id":2}`).accept(t, 202)
-		body := lines(3, func(i int) string { return fmt.Sprintf(`{"op":"insert","table":"%s.c","row":{"id":%d}}`, s.schema, i+1) })
+		body := lines(3, func(i int) string {
+			return fmt.Sprintf(`{"op":"insert","table":"%s.c","row":{"id":%d}}`, s.schema, i+1)
+		})
 		a := s.do(http.MethodPost, "/v1/_bulk", body, strict...)
 		require.Equal(t, "no", a.problem(t, 422, "invalid_rows").Applied)
 		require.EqualValues(t, 1, s.accepted("c"))
@@ -372,7 +374,9 @@ func TestStrictOverStrategies(t *testing.T) {
 		t.Parallel()
 		s := setupWith(t, changeDDL+`insert into c (id) values (2)`, options{})
 		s.twin().switchAll("write-through", "c")
-		body := lines(3, func(i int) string { return fmt.Sprintf(`{"op":"put","table":"%s.c","key":%d,"row":{}}`, s.schema, i+10) }) +
+		body := lines(3, func(i int) string {
+			return fmt.Sprintf(`{"op":"put","table":"%s.c","key":%d,"row":{}}`, s.schema, i+10)
+		}) +
 			fmt.Sprintf(`{"op":"insert","table":"%s.c","row":{"id":2}}`, s.schema)
 		a := s.do(http.MethodPost, "/v1/_bulk", body, strict...)
 		require.Equal(t, "no", a.problem(t, 422, "invalid_rows").Applied, "%s", a.body)

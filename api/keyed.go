@@ -70,8 +70,11 @@ type keyed struct {
 }
 
 // mostIdle bounds the states that are remembered of keys that nobody writes to
-// now: at a KiB each, 8 MiB.
-const mostIdle = 8192
+// now, and mostIdleRow how large their rows may be: 32 MiB in all.
+const (
+	mostIdle    = 8192
+	mostIdleRow = 4 << 10
+)
 
 func newKeyed(s *Server) *keyed { return &keyed{s: s, queues: make(map[string]*keyQueue)} }
 
@@ -118,7 +121,9 @@ func (k *keyed) take(lead []*keyQueue, rest map[*keyQueue][]*task) []*keyQueue {
 			rest[q] = append(rest[q], q.tasks[n])
 			n++
 		}
-		q.tasks = append(q.tasks[:0], q.tasks[n:]...)
+		left := copy(q.tasks, q.tasks[n:])
+		clear(q.tasks[left:])
+		q.tasks = q.tasks[:left]
 		if len(rest[q]) > 0 {
 			still = append(still, q)
 			continue
@@ -147,16 +152,13 @@ func (k *keyed) lead(lead []*keyQueue) {
 		if lead = k.take(lead, rest); len(lead) == 0 {
 			return
 		}
-		ready, err := k.read(lead, rest)
-		if err != nil {
-			for _, q := range lead {
-				k.giveUp(q, rest, err)
-			}
-			continue
+		ready, failed := k.read(lead, rest)
+		for q, err := range failed {
+			k.giveUp(q, rest, err)
 		}
 		lost := k.append(ready, rest)
 		switch {
-		case len(ready) > 0 && !lost:
+		case len(ready)+len(failed) > 0 && !lost:
 			began = time.Now()
 		case time.Since(began) > contention:
 			for _, q := range lead {
@@ -184,8 +186,9 @@ func (k *keyed) giveUp(q *keyQueue, rest map[*keyQueue][]*task, err error) {
 }
 
 // read finds out the state of the keys where it is needed and not known. It
-// gives the queues that are ready: a key that somebody else is loading is not.
-func (k *keyed) read(lead []*keyQueue, rest map[*keyQueue][]*task) (ready []*keyQueue, err error) {
+// gives the queues that are ready, and those that cannot be: a key that somebody
+// else is loading is neither.
+func (k *keyed) read(lead []*keyQueue, rest map[*keyQueue][]*task) (ready []*keyQueue, failed map[*keyQueue]error) {
 	var asked []buffer.Asked
 	var unknown []*keyQueue
 	for _, q := range lead {
@@ -206,25 +209,27 @@ func (k *keyed) read(lead []*keyQueue, rest map[*keyQueue][]*task) (ready []*key
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	found, errs := k.s.buffer.GetMany(ctx, asked)
-	for _, err := range errs {
-		if err != nil {
-			return nil, err // before anything is started: the caller changes the queues then
-		}
-	}
 	var g errgroup.Group
 	g.SetLimit(8)
 	for i, q := range unknown {
-		g.Go(func() error { return k.learn(ctx, q, rest[q][0], found[i]) })
+		if errs[i] == nil {
+			g.Go(func() error {
+				errs[i] = k.learn(ctx, q, rest[q][0], found[i])
+				return nil
+			})
+		}
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	for _, q := range unknown {
-		if q.state.known {
+	_ = g.Wait() // nobody touches the queues before all of them have ended
+	failed = make(map[*keyQueue]error)
+	for i, q := range unknown {
+		switch {
+		case errs[i] != nil:
+			failed[q] = errs[i]
+		case q.state.known:
 			ready = append(ready, q)
 		}
 	}
-	return ready, nil
+	return ready, failed
 }
 
 // learn sets the state of a queue from what Redis knows, or from Postgres.
@@ -460,7 +465,7 @@ func (k *keyed) finish(d *draft, rest map[*keyQueue][]*task, first table.ID) {
 	}
 	delete(rest, d.queue)
 	d.queue.read = false
-	if len(d.written) == 0 {
+	if len(d.written) == 0 || rowSize(d.queue.state.row) > mostIdleRow {
 		d.queue.state = state{}
 	}
 }

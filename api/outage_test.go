@@ -3,6 +3,7 @@ package api_test
 import (
 	"fmt"
 	"net/http"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -114,7 +115,7 @@ func TestRedisHangs(t *testing.T) {
 }
 
 // TestOnePartitionFails: rows of one partition cannot be read while others of the
-// same request can; all of it is refused, and once it is mended all is taken.
+// same request can: these are taken, and once it is mended all are.
 func TestOnePartitionFails(t *testing.T) {
 	t.Parallel()
 	s := setup(t, `create table t (id int primary key, v int)`)
@@ -126,13 +127,55 @@ func TestOnePartitionFails(t *testing.T) {
 	require.NoError(t, s.rdb.Set(t.Context(), name, "damaged", 0).Err())
 	for range 5 {
 		a := s.do("POST", "/v1/_bulk", bulk, ndjson...)
-		require.Equal(t, "no", a.problem(t, 503, "buffer_unavailable").Applied)
+		require.Equal(t, 207, a.status, "%s", a.body)
+		require.Contains(t, string(a.body), `"buffer_unavailable"`)
 	}
 	require.NoError(t, s.rdb.Rename(t.Context(), name+":away", name).Err())
 	require.Equal(t, 202, s.do("POST", "/v1/_bulk", bulk, ndjson...).status)
 	s.startFlusher()
 	s.flushed()
-	require.Equal(t, 64, s.count("t where v = 1"))
+	some := s.count("t where v = 1")
+	require.Positive(t, some)
+	require.Equal(t, 64-some, s.count("t where v = 6"))
+}
+
+// TestPostgresHangs: what needs it is refused in time, and what does not goes on.
+// Rows of a request that are known do not wait for one that is not.
+func TestPostgresHangs(t *testing.T) {
+	t.Parallel()
+	s := setupWith(t, `create table t (id int primary key, v int, ip inet); create table direct (id int primary key, v int);
+		insert into t values (1, 1), (2, 1), (3, 1)`, options{cuttable: true})
+	s.switchAll("write-through", "direct")
+	s.get(s.path("t", "1"))
+	s.wire.gate.Lock()
+	bulk := lines(3, func(i int) string {
+		return fmt.Sprintf(`{"op":"increment","table":"%s.t","key":%d,"row":{"v":1}}`, s.schema, i+1)
+	})
+	var all sync.WaitGroup
+	for _, w := range []badCase{
+		{method: "GET", path: s.path("t", "2")}, {method: "POST", path: s.path("t"), body: `{"id":9,"ip":"10.1"}`}, {method: "PATCH", path: s.path("t", "3"), body: `{"v":2}`},
+		{method: "PUT", path: s.path("direct", "1"), body: `{"v":1}`}, {method: "PATCH", path: s.path("direct", "1"), body: `{"v":1}`},
+	} {
+		all.Go(func() {
+			a := s.do(w.method, w.path, w.body)
+			require.Equal(t, "no", a.problem(t, 503, "store_unavailable").Applied, "%s %s", w.method, w.path)
+		})
+	}
+	all.Go(func() {
+		a := s.do("POST", "/v1/_bulk", bulk, ndjson...)
+		require.Contains(t, string(a.body), `"accepted":1,"rejected":2`)
+	})
+	s.post("t", `{"id":4,"v":1}`)
+	all.Wait()
+	s.wire.gate.Unlock()
+	for _, c := range [][2]string{{"t", "2"}, {"t", "3"}} {
+		require.Eventually(t, func() bool { return s.get(s.path(c[0], c[1])).status == 200 }, 20*time.Second, 50*time.Millisecond)
+	}
+	require.Eventually(t, func() bool { return s.do("PUT", s.path("direct", "1"), `{"v":3}`).status < 300 }, 20*time.Second, 50*time.Millisecond)
+	s.startFlusher()
+	s.flushed()
+	require.Equal(t, "1:2 2:1 3:1 4:1", s.text(`select string_agg(id || ':' || v, ' ' order by id) from t`))
+	require.Equal(t, "1:3", s.text(`select string_agg(id || ':' || v, ' ' order by id) from direct`))
 }
 
 // TestPostgresDown: writes go on, known rows are read, and what cannot be known

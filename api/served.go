@@ -38,7 +38,7 @@ type Edge interface {
 	// List gives rows to each until it returns false; a row is valid until then. A *table.FieldError says that the query cannot be asked.
 	List(ctx context.Context, t *table.Table, q *table.Query, each func(table.Row) bool) error
 	// Transact runs do in a transaction, and commits when it gives no error. buffer.ErrCommitUnknown says that the COMMIT was not answered; with any other error nothing was applied.
-	Transact(ctx context.Context, tables []*table.Table, do func(Tx) error) error
+	Transact(ctx context.Context, tables []*table.Table, do func(context.Context, Tx) error) error
 	Ping(ctx context.Context) error
 }
 

@@ -342,9 +342,9 @@ type edge struct {
 	afterCommit  func() error // of a direct write: Redis does not know yet
 }
 
-func (e *edge) Transact(ctx context.Context, tables []*table.Table, do func(api.Tx) error) error {
-	err := e.direct.Transact(ctx, tables, func(tx *postgres.Tx) error {
-		if err := do(tx); err != nil || e.beforeCommit == nil {
+func (e *edge) Transact(ctx context.Context, tables []*table.Table, do func(context.Context, api.Tx) error) error {
+	err := e.direct.Transact(ctx, tables, func(ctx context.Context, tx *postgres.Tx) error {
+		if err := do(ctx, tx); err != nil || e.beforeCommit == nil {
 			return err
 		}
 		return e.beforeCommit()
@@ -420,6 +420,8 @@ type wire struct {
 	listener net.Listener
 	to       string
 
+	gate sync.RWMutex // locked: nothing passes, and nobody is told
+
 	mu    sync.Mutex
 	isCut bool
 	conns map[net.Conn]bool
@@ -453,9 +455,20 @@ func (w *wire) accept() {
 			_ = in.Close()
 			continue
 		}
-		w.all.Go(func() { _, _ = io.Copy(out, in); _ = out.Close() })
-		w.all.Go(func() { _, _ = io.Copy(in, out); _ = in.Close() })
+		w.all.Go(func() { _, _ = io.Copy(gated{w, out}, in); _ = out.Close() })
+		w.all.Go(func() { _, _ = io.Copy(gated{w, in}, out); _ = in.Close() })
 	}
+}
+
+type gated struct {
+	w  *wire
+	to io.Writer
+}
+
+func (g gated) Write(b []byte) (int, error) {
+	g.w.gate.RLock()
+	defer g.w.gate.RUnlock()
+	return g.to.Write(b)
 }
 
 func (w *wire) keep(in, out net.Conn) bool {

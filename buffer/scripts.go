@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -156,11 +157,11 @@ func loadScriptsOn(ctx context.Context, rdb redis.UniversalClient, runs map[stri
 
 // scriptsLoaded reports whether every master knows a script.
 func scriptsLoaded(ctx context.Context, rdb redis.UniversalClient, s script) (bool, error) {
-	all := true
+	var missing atomic.Bool // masters are asked at the same time
 	ask := func(ctx context.Context, c *redis.Client) error {
 		there, err := c.ScriptExists(ctx, s.sha).Result()
 		if err == nil && !there[0] {
-			all = false
+			missing.Store(true)
 		}
 		return err
 	}
@@ -171,5 +172,5 @@ func scriptsLoaded(ctx context.Context, rdb redis.UniversalClient, s script) (bo
 	case *redis.Client:
 		err = ask(ctx, c)
 	}
-	return all, unavailable("look for scripts", err)
+	return !missing.Load(), unavailable("look for scripts", err)
 }

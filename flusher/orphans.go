@@ -43,8 +43,10 @@ func isWaiting(err error) bool {
 // dead letter, an error puts the whole batch off.
 func (f *Flusher) orphan(ctx context.Context, j *job, parent string) error {
 	if m := j.mark; m != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		if m.parent == j.table.Name && m.tries < mostTries {
-			m.tries++ // one job of the table at a time has it
+			m.tries++
 			return &waiting{child: j.table.Name, parent: parent}
 		}
 		return nil

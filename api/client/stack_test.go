@@ -272,8 +272,8 @@ func (e *edge) NextValues(ctx context.Context, c *table.Column, n int) ([]int64,
 	return s.Next(ctx, n)
 }
 
-func (e *edge) Transact(ctx context.Context, tables []*table.Table, do func(api.Tx) error) error {
-	return e.direct.Transact(ctx, tables, func(tx *postgres.Tx) error { return do(tx) })
+func (e *edge) Transact(ctx context.Context, tables []*table.Table, do func(context.Context, api.Tx) error) error {
+	return e.direct.Transact(ctx, tables, func(ctx context.Context, tx *postgres.Tx) error { return do(ctx, tx) })
 }
 
 func (e *edge) Ping(ctx context.Context) error { return e.pool.Ping(ctx) }

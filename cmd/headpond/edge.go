@@ -29,8 +29,8 @@ func newEdge(pool, write *pgxpool.Pool) *edge {
 }
 
 // Transact runs do in a transaction.
-func (e *edge) Transact(ctx context.Context, tables []*table.Table, do func(api.Tx) error) error {
-	return e.direct.Transact(ctx, tables, func(tx *postgres.Tx) error { return do(tx) })
+func (e *edge) Transact(ctx context.Context, tables []*table.Table, do func(context.Context, api.Tx) error) error {
+	return e.direct.Transact(ctx, tables, func(ctx context.Context, tx *postgres.Tx) error { return do(ctx, tx) })
 }
 
 // NextValues takes n numbers for a column whose default is a sequence.

@@ -35,9 +35,10 @@ type Tx struct {
 }
 
 // Transact runs do in a transaction in which the tables are as they are known
-// here, and commits it when do gives no error. buffer.ErrCommitUnknown says that
-// the COMMIT was not answered; with any other error nothing was applied.
-func (d *Direct) Transact(ctx context.Context, tables []*table.Table, do func(*Tx) error) error {
+// here, and commits it when do gives no error. do's context ends when it takes too
+// long. buffer.ErrCommitUnknown says that the COMMIT was not answered; with any
+// other error nothing was applied.
+func (d *Direct) Transact(ctx context.Context, tables []*table.Table, do func(context.Context, *Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, directTimeout)
 	defer cancel()
 	again, err := d.try(ctx, tables, do)
@@ -49,7 +50,7 @@ func (d *Direct) Transact(ctx context.Context, tables []*table.Table, do func(*T
 }
 
 // try reports in again that nothing was begun because of the connection.
-func (d *Direct) try(ctx context.Context, tables []*table.Table, do func(*Tx) error) (again bool, err error) {
+func (d *Direct) try(ctx context.Context, tables []*table.Table, do func(context.Context, *Tx) error) (again bool, err error) {
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
 		return false, storeError("begin", err)
@@ -63,13 +64,16 @@ func (d *Direct) try(ctx context.Context, tables []*table.Table, do func(*Tx) er
 	return false, d.run(ctx, conn.Conn(), tx, do)
 }
 
-func (d *Direct) run(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, do func(*Tx) error) error {
+func (d *Direct) run(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, do func(context.Context, *Tx) error) error {
 	defer rollback(ctx, tx)
-	if err := do(&Tx{conn: conn}); err != nil {
+	if err := do(ctx, &Tx{conn: conn}); err != nil {
 		return err
 	}
 	if err := flusher.FailDirectHeld.Reach(); err != nil {
 		return err
+	}
+	if ctx.Err() != nil { // the COMMIT would not be sent
+		return storeError("commit", ctx.Err())
 	}
 	err := tx.Commit(ctx)
 	if failed := flusher.FailDirectCommitted.Reach(); failed != nil {

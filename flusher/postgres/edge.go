@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -43,12 +44,18 @@ type answer struct {
 	err    *pgconn.PgError
 }
 
+// askTimeout bounds the answers that a request waits for: a server that hangs
+// answers nothing, and its statement_timeout hangs with it.
+const askTimeout = 10 * time.Second
+
 // ask puts all questions in one round trip, each in a transaction of its own.
 // A connection that turns out to be dead or demoted is no reason to fail:
 // after a restart of Postgres every pooled connection is like that, so they
 // are all dropped and the questions put once more. They may have been executed
 // before; all that asking twice can cost is a few numbers of a sequence.
 func (e *Edge) ask(ctx context.Context, questions []question) ([]answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	answers, pooled, err := e.askOnce(ctx, questions)
 	if err == nil || !pooled || ctx.Err() != nil {
 		return answers, err

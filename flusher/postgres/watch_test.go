@@ -249,10 +249,10 @@ func TestOwnChangesAreNotNoted(t *testing.T) {
 	_, err := b.flush(give("id,v,w", "1,1,a", "2,2,b"), 0)
 	require.NoError(t, err)
 	tbl := b.lookup("t")
-	require.NoError(t, NewDirect(b.pool).Transact(t.Context(), []*table.Table{tbl}, func(tx *Tx) error {
+	require.NoError(t, NewDirect(b.pool).Transact(t.Context(), []*table.Table{tbl}, func(ctx context.Context, tx *Tx) error {
 		f := &table.Frame{Columns: tbl.Header()}
 		f.Add(table.OpInsert, time.Now().UnixMicro(), []byte("3\t3\tc\n"))
-		_, err := tx.Write(t.Context(), tbl, f)
+		_, err := tx.Write(ctx, tbl, f)
 		return err
 	}))
 	require.Equal(t, 3, b.count("select count(*) from t"))
