@@ -157,7 +157,7 @@ func (w *Watches) mayWatch(ctx context.Context, t *table.Table) error {
 	var mine, heir, migrated bool
 	err := w.pool.QueryRow(ctx, `
 		select pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'usage'), exists (select from pg_inherits i where i.inhrelid = c.oid),
-			to_regprocedure('headpond.watch_function(oid)') is not null
+			exists (select from pg_proc p where p.oid = to_regprocedure('headpond.watch_function(oid)') and p.prosrc like '%#variable_conflict%')
 		from pg_class c where c.oid = $1`, t.OID).Scan(&owner, &mine, &heir, &migrated)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

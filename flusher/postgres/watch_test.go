@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -316,6 +317,105 @@ func TestWatchNeverBreaksWrites(t *testing.T) {
 	b.exec("drop schema headpond cascade")
 	b.others("update u set v = 9", "truncate u")
 	require.Zero(t, b.count("select count(*) from pg_trigger where not tgisinternal"))
+}
+
+// variableNames of columns that a trigger function, or PL/pgSQL itself, uses for
+// something else, a key's worth of them each.
+var variableNames = [][]string{
+	{"path", "within", "n", "most", "k1", "entry", "s", "x", "r", "i", "key", "keys", "columns", "own", "relation", "table_name", "name", "indkey",
+		"indexrelid", "indrelid", "indisprimary", "headpond_new", "headpond_old", "new", "old", "found", "sqlstate", "sqlerrm"},
+	{"tg_op", "tg_relid", "tg_name", "tg_when", "tg_level", "tg_argv", "tg_nargs", "tg_table_name", "tg_table_schema", "tg_relname", "tg_tag",
+		"Path", "PATH", "select", "loop", "then", "end", "into", "a.b", `q"u`, "it's", "$body$", "%s", "100%", "from headpond_new limit most + 1)", "\n declare\n"},
+}
+
+func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
+
+// variableTables t0 and t1 have keys of those names, and beside has them all beside its key.
+func variableTables() (ddl string) {
+	for i, names := range variableNames {
+		ddl += fmt.Sprintf("create table t%d (", i)
+		var key []string
+		for _, name := range names {
+			ddl += quoted(name) + " text default 'a', "
+			key = append(key, quoted(name))
+		}
+		ddl += fmt.Sprintf("v int, primary key (%s));\n", strings.Join(key, ", "))
+	}
+	ddl += "create table beside (id int primary key, v int"
+	for _, name := range slices.Concat(variableNames...) {
+		ddl += ", " + quoted(name) + " int"
+	}
+	return ddl + ");\n"
+}
+
+// writeVariables changes those tables in every way, and each change must be noted.
+func (b *watchBundle) writeVariables() {
+	b.t.Helper()
+	write := func(sql string, want ...string) {
+		b.t.Helper()
+		b.exec(sql)
+		require.Equal(b.t, want, b.take(), sql)
+	}
+	for i, names := range variableNames {
+		table, values := fmt.Sprintf("t%d", i), slices.Repeat([]string{"a"}, len(names))
+		path := func() string { return table + "/" + strings.Join(values, ",") }
+		write("insert into "+table+" default values", path())
+		write("update "+table+" set v = 1", path())
+		for j, name := range names {
+			was := path()
+			values[j] = "b"
+			write(fmt.Sprintf("update %s set %s = 'b'", table, quoted(name)), was, path())
+		}
+		write("delete from "+table, path())
+		write("truncate "+table, table+"/*")
+	}
+	write("insert into beside (id) values (1)", "beside/1")
+	write("update beside set v = 1, id = 2", "beside/1", "beside/2")
+	write("delete from beside", "beside/2")
+	write("truncate beside", "beside/*")
+}
+
+// TestWatchColumnsNamedLikeVariables: a column may have any name. Nobody could
+// write to a page_views with a key named path while it was watched.
+func TestWatchColumnsNamedLikeVariables(t *testing.T) {
+	t.Parallel()
+	setupWatch(t, variableTables(), "t0", "t1", "beside").writeVariables()
+}
+
+// TestWatchMigratesInstalledFunctions: triggers that an older version installed are
+// mended where they are, those too whose table has another key by now. Before the
+// migration no more of them are made.
+func TestWatchMigratesInstalledFunctions(t *testing.T) {
+	t.Parallel()
+	b := setupWatch(t, variableTables()+"create table stale (id int primary key, path text not null, most int)")
+	sql, err := os.ReadFile("../../migrations/sql/00004_watch.sql")
+	require.NoError(t, err)
+	_, older, _ := strings.Cut(string(sql), "create function headpond.watch_function")
+	older, _, _ = strings.Cut(older, "-- +goose")
+	b.exec("delete from headpond.migrations where version_id >= 8; create or replace function headpond.watch_function" + older)
+	require.ErrorContains(t, b.watches.Install(t.Context(), b.table("t0")), "headpond migrate up")
+	for _, name := range []string{"t0", "t1", "beside", "stale"} {
+		var function string
+		require.NoError(t, b.pool.QueryRow(t.Context(), "select headpond.watch_function($1::text::regclass)", name).Scan(&function))
+		for _, tr := range watchTriggers {
+			b.exec(fmt.Sprintf("create trigger %s after %s on %s %s for each statement execute function %s()", tr.name, tr.event, name, tr.referencing, function))
+		}
+	}
+	for sql, want := range map[string]string{"insert into t0 default values": "ambiguous", "insert into stale values (1, 'x')": `"most" is ambiguous`} {
+		_, err := b.pool.Exec(t.Context(), sql)
+		require.ErrorContains(t, err, want)
+	}
+	b.exec("alter table stale drop constraint stale_pkey; alter table stale add primary key (path)")
+
+	functions := b.count(watchFunctions)
+	require.NoError(t, migrations.Up(t.Context(), b.url))
+	require.Equal(t, functions, b.count(watchFunctions))
+	problems, err := b.watches.Problems(t.Context(), []*table.Table{b.table("t0"), b.table("t1"), b.table("beside")})
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	b.exec("insert into stale values (1, 'x')")
+	require.Equal(t, []string{"stale/*"}, b.take())
+	b.writeVariables()
 }
 
 func dropRole(t *testing.T, url, role string) {
