@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -338,6 +340,31 @@ func TestStampedeOnTwoProcesses(t *testing.T) {
 	one, two := both[0].reads("t"), both[1].reads("t")
 	require.EqualValues(t, 2*each, one.Hits+one.Misses+two.Hits+two.Misses, "each counts once")
 	require.EqualValues(t, one.Misses+two.Misses-1, one.Collapsed+two.Collapsed)
+}
+
+// TestReadsWhileRedisHangs: nobody waits as long as a call may take, where Postgres
+// has all; and once Redis answers again it is asked.
+func TestReadsWhileRedisHangs(t *testing.T) {
+	t.Parallel()
+	r := uptest.Redis(t)
+	s := setupWith(t, cachedDDL+`; insert into t values (1, 'a')`, options{redis: r.URL(), strategy: "write-through",
+		buffer: buffer.Config{Budget: 2 * time.Minute, CallTimeout: time.Minute}})
+	path := s.path("t", "1")
+	s.says(200, path)
+	require.NoError(t, s.buf.CheckDrained(t.Context(), s.targets[s.schema+".t"]))
+	require.NoError(t, syscall.Kill(r.PID(), syscall.SIGSTOP))
+	t.Cleanup(func() { _ = syscall.Kill(r.PID(), syscall.SIGCONT) }) // a stopped process cannot be ended politely
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 3 {
+				require.Equal(t, "headpond; fwd=bypass; detail=buffer-unavailable", s.get(path).header.Get("Cache-Status"))
+			}
+		})
+	}
+	all.Wait()
+	require.NoError(t, syscall.Kill(r.PID(), syscall.SIGCONT))
+	require.Eventually(t, func() bool { return strings.HasPrefix(s.get(path).header.Get("Cache-Status"), "headpond; hit") }, 20*time.Second, 10*time.Millisecond)
 }
 
 // TestReadsWithoutRedis: of a table that is written directly Postgres has all.

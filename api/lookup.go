@@ -26,8 +26,12 @@ func (s *Server) lookUp(ctx context.Context, g *reading, only, fresh bool) error
 	if !fresh {
 		want.Stale, want.Ahead = g.sv.Stale, g.sv.RefreshAhead
 	}
+	read := s.buffer.Read
+	if g.sv.Target.Drained() && !only {
+		read = s.buffer.ReadSoon
+	}
 	for w := (waiting{s: s, g: g}); ; {
-		found, err := s.buffer.Read(g.place, g.key, want)
+		found, err := read(g.place, g.key, want)
 		switch {
 		case err != nil && g.sv.Target.Drained() && !only: // no row is newer than in Postgres
 			g.fwd, g.bypassed = "fwd=bypass; detail=buffer-unavailable", true

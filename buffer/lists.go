@@ -22,10 +22,6 @@ import (
 // Where one ends before its time, lists are loaded once more.
 const versionTime = 24 * time.Hour
 
-// listTimeout bounds a call for a list. Postgres can be asked instead, so
-// nobody waits for a Redis that hangs.
-const listTimeout = time.Second
-
 // ListReading asks for a list of a table.
 type ListReading struct {
 	Table, Query string
@@ -42,7 +38,7 @@ type ListFound struct {
 }
 
 func (b *Buffer) listContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, min(listTimeout, b.cfg.CallTimeout))
+	return context.WithTimeout(ctx, min(soon, b.cfg.CallTimeout))
 }
 
 // List looks for a list, for at most a second.

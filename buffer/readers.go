@@ -3,6 +3,8 @@ package buffer
 import (
 	"context"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // readLanes is how many pipelines of reads may be in flight.
@@ -20,6 +22,8 @@ type readQueue struct {
 	mu      sync.Mutex // guards the rest; never held while talking to Redis
 	waiting []*reader
 	busy    int // lanes
+
+	hangs atomic.Int64 // until then ReadSoon does not ask: unix nanoseconds
 }
 
 // reader is somebody who waits for the answer to a question.
@@ -44,6 +48,36 @@ func (b *Buffer) Read(p Place, key string, want Want) (*Found, error) {
 	r.asked, r.found, r.err = asked{}, nil, nil
 	readers.Put(r)
 	return found, err
+}
+
+// soon bounds what is asked of Redis where Postgres can be asked instead, and how
+// long nobody asks again after that.
+const soon = time.Second
+
+// ReadSoon is Read for who can go to Postgres as well: ErrUnavailable also when
+// Redis hangs, at once if it did a moment ago.
+func (b *Buffer) ReadSoon(p Place, key string, want Want) (*Found, error) {
+	if time.Now().UnixNano() < b.reads.hangs.Load() {
+		return nil, unavailable("read key partition="+p.String(), context.DeadlineExceeded)
+	}
+	type answer struct {
+		found *Found
+		err   error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		found, err := b.Read(p, key, want)
+		answered <- answer{found, err}
+	}()
+	late := time.NewTimer(soon)
+	defer late.Stop()
+	select {
+	case a := <-answered:
+		return a.found, a.err
+	case <-late.C:
+		b.reads.hangs.Store(time.Now().Add(soon).UnixNano())
+		return nil, unavailable("read key partition="+p.String(), context.DeadlineExceeded)
+	}
 }
 
 // enter gives a reader a lane, or puts it into the queue.
