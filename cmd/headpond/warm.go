@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/urfave/cli/v3"
 	"golang.org/x/sync/errgroup"
@@ -76,7 +77,7 @@ func warm(ctx context.Context, c *cli.Command) error {
 	}
 	began := time.Now()
 	if err := w.run(ctx, edge, t, c.String("where"), c.Int64("limit")); err != nil {
-		return err
+		return readOnly(err)
 	}
 	out := warmed{w.done.Load(), w.stored.Load(), w.there.Load(), w.gone.Load(), w.passed.Load()}
 	if c.String("output") == "json" {
@@ -84,6 +85,17 @@ func warm(ctx context.Context, c *cli.Command) error {
 	}
 	_, err = fmt.Fprintf(c.Root().Writer, "%d rows of %s in %s: %d stored, %d were there, %d are gone, %d left to others\n",
 		out.Rows, name, time.Since(began).Round(time.Millisecond), out.Stored, out.There, out.Gone, out.Passed)
+	return err
+}
+
+// readOnly tells of a condition that writes. The rest of Headpond takes this code
+// for a server that became a standby; here the keys are read in a transaction that
+// is read-only on purpose.
+func readOnly(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "25006" {
+		return fmt.Errorf("--where must not write: %s (SQLSTATE %s)", pg.Message, pg.Code)
+	}
 	return err
 }
 
