@@ -119,8 +119,8 @@ func (b *Buffer) Keys(ctx context.Context) (n int64, err error) {
 type Cached struct {
 	Key    string
 	Head   string // no two values have the same
-	Epoch  uint64
-	Absent bool // that there is no row
+	Old    bool   // from before Redis or Postgres went back: a miss for readers
+	Absent bool   // that there is no row
 	Row    Row
 	Ends   time.Time
 }
@@ -133,20 +133,24 @@ func (b *Buffer) Cached(ctx context.Context, p Place, keys []string) (rows []*Ca
 	for i, key := range keys {
 		names[i] = p.row(key)
 	}
-	values, err := b.rdb.MGet(ctx, names...).Result()
-	if err != nil {
-		return nil, nil, unavailable("read rows partition="+p.String(), err)
+	pipe := b.rdb.TxPipeline()
+	// As read.lua does it: an epoch whose cache was kept does not move this one.
+	meta := pipe.HMGet(ctx, p.meta(), "cache")
+	values := pipe.MGet(ctx, names...)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, nil, damagedOr("read rows partition="+p.String(), err)
 	}
+	since, _ := meta.Val()[0].(string)
 	rows, errs = make([]*Cached, len(keys)), make([]error, len(keys))
-	for i, v := range values {
+	for i, v := range values.Val() {
 		if text, _ := v.(string); text != "" {
-			rows[i], errs[i] = cached(keys[i], text)
+			rows[i], errs[i] = cached(keys[i], text, since)
 		}
 	}
 	return rows, errs, nil
 }
 
-func cached(key, text string) (*Cached, error) {
+func cached(key, text, since string) (*Cached, error) {
 	switch text[0] {
 	case 'L', 'W':
 		return nil, nil
@@ -156,12 +160,8 @@ func cached(key, text string) (*Cached, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
-		epoch, err := strconv.ParseUint(epochOf(f.Lease), 10, 64)
-		if err != nil && epochOf(f.Lease) != "" {
-			return nil, fmt.Errorf("%w: epoch %q", ErrDamaged, epochOf(f.Lease))
-		}
 		return &Cached{
-			Key: key, Head: f.Lease, Epoch: epoch, Absent: text[0] == 'N', Row: Row{f.Columns, f.Line}, Ends: now.Add(f.TTL),
+			Key: key, Head: f.Lease, Old: epochOf(f.Lease) != since, Absent: text[0] == 'N', Row: Row{f.Columns, f.Line}, Ends: now.Add(f.TTL),
 		}, nil
 	}
 	return nil, fmt.Errorf("%w: it begins with %q", ErrDamaged, text[:1])

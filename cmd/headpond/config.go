@@ -107,23 +107,33 @@ func readConfig(file string) (*config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read config: %w", err)
 	}
-	d := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict())
-	if err := d.Decode(c); err != nil && len(bytes.TrimSpace(text)) > 0 {
+	err = errors.Join(wrongTimes(text)...)
+	if err == nil {
+		err = yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(c)
+	}
+	if err == nil || len(bytes.TrimSpace(text)) == 0 {
+		err = c.validate()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("read config file=%s:\n%w", file, err)
 	}
-	return c, c.validate()
+	return c, nil
 }
 
 func (c *config) validate() error {
 	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("config: "+format, args...)) }
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	for _, name := range append([]string{""}, slices.Sorted(maps.Keys(c.Tables))...) {
 		where, t := "tables."+name, c.Tables[name]
 		if name == "" {
 			where, t = "tables_default", c.Defaults
 		}
 		t.check(where, bad)
-		if all := c.table(name); *all.Refresh > 0 && *all.Refresh >= *all.TTL {
+		all := c.table(name)
+		if all.OnExternal == databaseWins && (all.Watch != "notify" || all.Cache == "none") {
+			bad("`%s.on_external_change: database-wins` needs `watch: notify` and `cache: rows`: without them a change of somebody else is overwritten", where)
+		}
+		if *all.Refresh > 0 && *all.Refresh >= *all.TTL {
 			bad("`%s.refresh_ahead` must be shorter than ttl (%s), not %s: every read would load its row again", where, *all.TTL, *all.Refresh)
 		}
 	}
@@ -164,15 +174,19 @@ func (t tableConfig) check(where string, bad func(string, ...any)) {
 	if t.Partitions < 0 || t.Partitions > 1024 {
 		bad("`%s.partitions` must be from 1 to 1024, not %d", where, t.Partitions)
 	}
-	if t.TTL != nil && *t.TTL < time.Millisecond {
-		bad("`%s.ttl` must be above zero, not %s: `cache: none` keeps a table out of the cache", where, *t.TTL)
+	const most = 30 * 24 * time.Hour
+	if t.TTL != nil && (*t.TTL < time.Millisecond || *t.TTL > most) {
+		bad("`%s.ttl` must be from 1ms to 720h, not %s: `cache: none` keeps a table out of the cache", where, *t.TTL)
 	}
-	for name, d := range map[string]*time.Duration{
-		"ttl": t.TTL, "list_ttl": t.ListTTL, "negative_ttl": t.NegativeTTL, "refresh_ahead": t.Refresh,
-		"stale_while_revalidate": t.Stale, "linger": &t.Linger, "target_lag": &t.TargetLag, "retain": &t.Retain,
+	for _, d := range []struct {
+		name  string
+		value *time.Duration
+	}{
+		{"list_ttl", t.ListTTL}, {"negative_ttl", t.NegativeTTL}, {"refresh_ahead", t.Refresh}, {"stale_while_revalidate", t.Stale},
+		{"linger", &t.Linger}, {"target_lag", &t.TargetLag}, {"retain", &t.Retain},
 	} {
-		if d != nil && (*d < 0 || *d > 30*24*time.Hour) {
-			bad("`%s.%s` must be from 0 to 720h, not %s", where, name, *d)
+		if d.value != nil && (*d.value < 0 || *d.value > most) {
+			bad("`%s.%s` must be from 0s to 720h, not %s", where, d.name, *d.value)
 		}
 	}
 	if t.PoisonLimit < 0 {

@@ -33,7 +33,7 @@ func drillCommand() *cli.Command {
 			&cli.DurationFlag{Name: "duration", Usage: "write for so long", Value: 2 * time.Minute},
 			&cli.Uint64Flag{Name: "seed", Usage: "draw writes and faults from `N`, to repeat a run"},
 			&cli.StringFlag{Name: "out", Usage: "keep history, report and logs in `DIR`, also when all went well"},
-			&cli.StringFlag{Name: "output", Usage: "text or json", Value: "text"},
+			outputFlagOf("text"),
 			&cli.StringFlag{Name: "picture", Usage: "draw lag and backlog over time as SVG into `FILE`"},
 		},
 		Action: runDrill,
@@ -69,9 +69,6 @@ func readDrill(c *cli.Command) (*drill, error) {
 	}
 	if d.lasts < time.Second || d.lasts > 24*time.Hour {
 		errs = append(errs, fmt.Errorf("--duration must be from 1s to 24h, not %s", d.lasts))
-	}
-	if o := c.String("output"); o != "text" && o != "json" {
-		errs = append(errs, fmt.Errorf("--output must be text or json, not %q", o))
 	}
 	return d, errors.Join(errs...)
 }

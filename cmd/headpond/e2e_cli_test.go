@@ -3,6 +3,7 @@ package main_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -63,6 +64,24 @@ func TestUsage(t *testing.T) {
 			}
 			require.NotContains(t, got.err, "goroutine ")
 		})
+	}
+}
+
+// TestOutput: what no command can print is refused by each, before it does anything.
+func TestOutput(t *testing.T) {
+	program := buildProgram(t)
+	t.Parallel()
+	for args, may := range map[string]string{
+		"status": "table or json", "doctor": "table or json", "verify": "table or json", "warm orders": "table or json", "tail": "table or json",
+		"dead-letters ls": "table or json", "dead-letters show 1": "table or json", "watch status": "table or json", "bench": "table or json",
+		"drill": "text or json",
+	} {
+		for _, output := range []string{"xml", ""} {
+			got := command(t, program, cleanEnvironment(), append(strings.Fields(args), "--output="+output)...)
+			require.Equal(t, 2, got.code, "%s: %s%s", args, got.out, got.err)
+			require.Contains(t, got.err, fmt.Sprintf("must be %s, not %q", may, output), args)
+			require.Empty(t, got.out, args)
+		}
 	}
 }
 

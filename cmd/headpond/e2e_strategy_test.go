@@ -173,8 +173,9 @@ func TestDirectOutages(t *testing.T) {
 func TestWarm(t *testing.T) {
 	program := buildProgram(t)
 	t.Parallel()
-	h := startUp(t, program, "--ephemeral")
-	h.create(t, `create table warmed (a int, b text, n int, primary key (a, b)); insert into warmed select i, 'k,' || i, i from generate_series(1, 500) i`, "warmed")
+	h := startUp(t, program, "--ephemeral", "--config", writeConfig(t, "tables: { passing: { cache: none } }"))
+	h.create(t, `create table warmed (a int, b text, n int, primary key (a, b)); insert into warmed select i, 'k,' || i, i from generate_series(1, 500) i;
+		create sequence numbers; create table passing (id int primary key); insert into passing values (1), (2)`, "warmed", "passing")
 	env := cleanEnvironment("DATABASE_URL="+h.database, "HEADPOND_API="+h.api)
 	run := func(args ...string) (out struct{ Rows, Stored, There, Gone, Passed int }) {
 		t.Helper()
@@ -203,10 +204,13 @@ func TestWarm(t *testing.T) {
 	}{
 		{"warm", 2, "one table"}, {"warm --limit -1 warmed", 2, "--limit"}, {"warm nothing", 1, "does not exist"},
 		{"warm --where nonsense=1 warmed", 1, "nonsense"}, {"warm --api http://127.0.0.1:1 warmed", 1, "API"},
+		{"warm passing", 1, "the rows of passing are not cached: this table has cache: none"},
+		{"warm --where nextval('numbers')>0 warmed", 1, "cannot execute nextval() in a read-only transaction (SQLSTATE 25006)"},
 	} {
 		got := command(t, program, env, strings.Fields(x.args)...)
 		require.Equal(t, x.code, got.code, "%s: %s", x.args, got.err)
 		require.Contains(t, got.err, x.says)
+		require.NotContains(t, got.err, "cannot be reached")
 	}
 	got := command(t, program, env, "warm", "--where", "true); delete from warmed; select (true", "warmed")
 	require.NotZero(t, got.code)

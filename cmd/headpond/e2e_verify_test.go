@@ -200,6 +200,31 @@ func TestVerifyNamesDamage(t *testing.T) {
 	require.Equal(t, 2, command(t, program, cleanEnvironment("DATABASE_URL="+s.postgres.URL(), "REDIS_URL=redis://127.0.0.1:1"), "verify").code)
 }
 
+// TestVerifyAfterRedisRestarted: a restart begins an epoch and keeps the cache, so
+// clean rows carry an older one than the rows of the log. They are compared.
+func TestVerifyAfterRedisRestarted(t *testing.T) {
+	program := buildProgram(t)
+	t.Parallel()
+	s := startServers(t, program)
+	execute(t, s.postgres.URL(), "create table page_views (path text primary key, views int); insert into page_views values ('home', 1), ('about', 1)")
+	h := s.serve(t)
+	h.serves(t, "page_views")
+	require.Equal(t, http.StatusOK, h.get(t, "/v1/page_views/about").code)
+	require.NoError(t, s.redis.Kill())
+	require.NoError(t, s.redis.Restart(t.Context()))
+	await(t, "a row of after the restart", func() bool { return h.get(t, "/v1/page_views/home").code == http.StatusOK })
+	await(t, "hits", func() bool {
+		return strings.Contains(h.get(t, "/v1/page_views/home").header.Get("Cache-Status"), "hit") &&
+			strings.Contains(h.get(t, "/v1/page_views/about").header.Get("Cache-Status"), "hit")
+	})
+	require.NotZero(t, value[int64](t, s.postgres.URL(), "select count(*) from headpond.epochs where table_name = 'page_views' and epoch > 1"))
+	require.EqualValues(t, 2, compare(t, program, 0, s.env()).CachedRows)
+
+	execute(t, s.postgres.URL(), "update page_views set views = 777")
+	bad := compare(t, program, 1, s.env())
+	require.EqualValues(t, 2, bad.Counts["clean row"], "%+v", bad.Found)
+}
+
 // damaged is a table to be damaged.
 type damaged struct {
 	t        *testing.T

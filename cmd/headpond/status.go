@@ -13,8 +13,16 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-func outputFlag() cli.Flag {
-	return &cli.StringFlag{Name: "output", Usage: "table or json", Value: "table"}
+func outputFlag() cli.Flag { return outputFlagOf("table") }
+
+// outputFlagOf what is for people, or json for programs.
+func outputFlagOf(people string) cli.Flag {
+	return &cli.StringFlag{Name: "output", Usage: people + " or json", Value: people, Validator: func(output string) error {
+		if output != people && output != "json" {
+			return fmt.Errorf("it must be %s or json, not %q", people, output)
+		}
+		return nil
+	}}
 }
 
 func apiFlag() cli.Flag {

@@ -37,14 +37,12 @@ func tailCommand() *cli.Command {
 }
 
 func tail(ctx context.Context, c *cli.Command) error {
-	url, from, output := c.String("redis-url"), c.String("from"), c.String("output")
+	url, from := c.String("redis-url"), c.String("from")
 	switch {
 	case url == "":
 		return usage(errors.New("tail needs REDIS_URL (or --redis-url)"))
 	case from != "now" && from != "oldest":
 		return usage(fmt.Errorf("--from takes now or oldest, not %q", from))
-	case output != "table" && output != "json":
-		return usage(fmt.Errorf("--output takes table or json, not %q", output))
 	}
 	redis.SetLogger(driverLog{slog.New(slog.DiscardHandler)})
 	rdb, err := buffer.Open(url)
@@ -58,7 +56,7 @@ func tail(ctx context.Context, c *cli.Command) error {
 	}
 	f := &follower{
 		b: b, out: c.Root().Writer, told: os.Stderr, hide: hider("", url), tables: c.Args().Slice(),
-		oldest: from == "oldest", rows: c.Bool("rows"), json: output == "json", at: make(map[buffer.Place]table.ID),
+		oldest: from == "oldest", rows: c.Bool("rows"), json: c.String("output") == "json", at: make(map[buffer.Place]table.ID),
 	}
 	return f.run(ctx)
 }

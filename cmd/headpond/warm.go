@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/urfave/cli/v3"
 	"golang.org/x/sync/errgroup"
@@ -65,15 +66,18 @@ func warm(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
+	w := &warmer{base: strings.TrimSuffix(c.String("api"), "/") + "/v1/" + url.PathEscape(name) + "/"}
+	if err := w.cacheable(ctx, name); err != nil {
+		return err
+	}
 	edge := postgres.NewEdge(pool)
-	total, err := edge.CountRows(ctx, t, c.String("where"), c.Int64("limit"))
+	w.total, err = edge.CountRows(ctx, t, c.String("where"), c.Int64("limit"))
 	if err != nil {
 		return err
 	}
-	w := &warmer{base: strings.TrimSuffix(c.String("api"), "/") + "/v1/" + url.PathEscape(name) + "/", total: total}
 	began := time.Now()
 	if err := w.run(ctx, edge, t, c.String("where"), c.Int64("limit")); err != nil {
-		return err
+		return readOnly(err)
 	}
 	out := warmed{w.done.Load(), w.stored.Load(), w.there.Load(), w.gone.Load(), w.passed.Load()}
 	if c.String("output") == "json" {
@@ -81,6 +85,17 @@ func warm(ctx context.Context, c *cli.Command) error {
 	}
 	_, err = fmt.Fprintf(c.Root().Writer, "%d rows of %s in %s: %d stored, %d were there, %d are gone, %d left to others\n",
 		out.Rows, name, time.Since(began).Round(time.Millisecond), out.Stored, out.There, out.Gone, out.Passed)
+	return err
+}
+
+// readOnly tells of a condition that writes. The rest of Headpond takes this code
+// for a server that became a standby; here the keys are read in a transaction that
+// is read-only on purpose.
+func readOnly(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "25006" {
+		return fmt.Errorf("--where must not write: %s (SQLSTATE %s)", pg.Message, pg.Code)
+	}
 	return err
 }
 
@@ -105,7 +120,7 @@ func warmTable(ctx context.Context, c *cli.Command, pool *pgxpool.Pool, name str
 
 // warmer asks for rows, some at a time.
 type warmer struct {
-	base  string
+	base  string // of the table
 	total int64
 	http  http.Client
 
@@ -146,6 +161,32 @@ func (w *warmer) run(ctx context.Context, edge *postgres.Edge, t *table.Table, w
 		})
 	}
 	return g.Wait()
+}
+
+// cacheable asks whether the API keeps rows of the table: that is up to the
+// configuration of the API, which this command may not have.
+func (w *warmer) cacheable(ctx context.Context, name string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.base+"_schema", nil)
+	if err != nil {
+		return err
+	}
+	ask := http.Client{Timeout: 30 * time.Second}
+	a, err := ask.Do(r)
+	if err != nil {
+		return fmt.Errorf("ask the API: %w", err)
+	}
+	defer func() { _ = a.Body.Close() }()
+	if a.StatusCode != http.StatusOK {
+		return fmt.Errorf("the API answers %s for %s: is --api right, and does it serve this table?", a.Status, r.URL.Redacted())
+	}
+	var schema struct{ Cache string }
+	if err := json.NewDecoder(a.Body).Decode(&schema); err != nil {
+		return fmt.Errorf("read the answer of the API to %s: %w", r.URL.Redacted(), err)
+	}
+	if schema.Cache == "none" {
+		return fmt.Errorf("the rows of %s are not cached: this table has cache: none", name)
+	}
+	return nil
 }
 
 // ask reads one row, which loads it.

@@ -123,10 +123,5 @@ func (w *watches) warnings() (out []string) {
 	for _, name := range slices.Sorted(maps.Keys(w.problems)) {
 		out = append(out, warning(name, w.problems[name]))
 	}
-	for name := range w.tables() {
-		if c := w.a.config.table(name); c.OnExternal == databaseWins && (c.Watch != "notify" || c.Cache == "none") {
-			out = append(out, fmt.Sprintf("`on_external_change: database-wins` of %s needs `watch: notify` and `cache: rows`: without them a change of somebody else is overwritten.", name))
-		}
-	}
 	return out
 }
