@@ -212,6 +212,7 @@ func TestWarm(t *testing.T) {
 		require.Contains(t, got.err, x.says)
 		require.NotContains(t, got.err, "cannot be reached")
 	}
+	require.False(t, value[bool](t, h.database, "select is_called from numbers"), "what --where writes is not written")
 	got := command(t, program, env, "warm", "--where", "true); delete from warmed; select (true", "warmed")
 	require.NotZero(t, got.code)
 	require.Equal(t, 500, value[int](t, h.database, "select count(*) from warmed"))

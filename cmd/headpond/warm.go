@@ -73,7 +73,7 @@ func warm(ctx context.Context, c *cli.Command) error {
 	edge := postgres.NewEdge(pool)
 	w.total, err = edge.CountRows(ctx, t, c.String("where"), c.Int64("limit"))
 	if err != nil {
-		return err
+		return readOnly(err)
 	}
 	began := time.Now()
 	if err := w.run(ctx, edge, t, c.String("where"), c.Int64("limit")); err != nil {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headpond/headpond/buffer/table"
@@ -47,15 +48,14 @@ func (e *Edge) Keys(ctx context.Context, t *table.Table, where string, limit int
 }
 
 // CountRows that Keys would give, however long that takes.
-func (e *Edge) CountRows(ctx context.Context, t *table.Table, where string, limit int64) (int64, error) {
-	answers, _, err := e.askOnce(ctx, []question{{sql: "select count(*) from (" + keysQuery(t, where, limit) + ") x"}})
-	if err == nil && answers[0].err != nil {
-		err = keysError(t, answers[0].err)
-	}
+func (e *Edge) CountRows(ctx context.Context, t *table.Table, where string, limit int64) (n int64, err error) {
+	err = pgx.BeginTxFunc(ctx, e.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, "select count(*) from ("+keysQuery(t, where, limit)+") x").Scan(&n)
+	})
 	if err != nil {
-		return 0, err
+		return 0, keysError(t, err)
 	}
-	return strconv.ParseInt(string(answers[0].rows[0][0]), 10, 64)
+	return n, nil
 }
 
 func keysQuery(t *table.Table, where string, limit int64) string {
