@@ -88,6 +88,31 @@ func TestInvalidate(t *testing.T) {
 	require.Equal(t, 422, s.do(http.MethodDelete, "/admin/v1/cache"+name+"a/x", "").status)
 }
 
+// TestLongPathActsOnNothing: a slash that is not escaped is no part of a key, and
+// nothing is done to the key before it.
+func TestLongPathActsOnNothing(t *testing.T) {
+	t.Parallel()
+	s := setup(t, `create table v (k text primary key, n int); insert into v values ('a', 1), ('a/b', 2)`)
+	cache, tables := "/admin/v1/cache/"+s.schema+".v/", "/admin/v1/tables/"+s.schema+".v/"
+	s.row(`{"k":"a","n":1}`, "v", "a")
+	receipt := s.post("v", `{"k":"c","n":3}`).header.Get("Headpond-Receipt")
+	for path, methods := range map[string]string{
+		cache + "a/b": "DELETE PUT POST", cache + "a/": "DELETE PUT", cache + "a//b": "DELETE PUT", cache + "a%2Fb/c": "DELETE PUT",
+		tables + "rows/a/b": "GET", tables + "rows/a/": "GET", tables + "pause/x": "POST", tables + "resume/x": "POST", tables + "reload/x": "POST", tables + "accept-gap/x": "POST",
+		s.path("v", "a", "b"): "GET PUT PATCH DELETE POST", s.path("v", "_schema", "x"): "GET", s.path("v", "flush", "x"): "POST", s.path("v", "a", "increment", "x"): "POST",
+		"/v1/receipts/" + receipt + "/x": "GET PUT", "/admin/v1/writes/" + receipt + "/x": "GET",
+		"/admin/v1/dead-letters/1/x": "GET DELETE", "/admin/v1/dead-letters/1/replay/x": "POST",
+	} {
+		for method := range strings.FieldsSeq(methods) {
+			s.do(method, path, `{"n":9}`).problem(t, 404, "not_found")
+		}
+	}
+	require.True(t, s.cached("v", "a"))
+	s.row(`{"k":"a","n":1}`, "v", "a")
+	s.row(`{"k":"a/b","n":2}`, "v", "a%2Fb")
+	require.Equal(t, 1, s.invalidate("/"+s.schema+".v/a%2Fb").Invalidated)
+}
+
 // TestInvalidateKeepsDirty: rows that are not committed stay, those that the log
 // still has leave it for readers.
 func TestInvalidateKeepsDirty(t *testing.T) {
