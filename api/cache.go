@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path"
 	"strings"
 	"time"
 
@@ -78,17 +77,16 @@ func (s *Server) invalidateTable(c echo.Context) error {
 	if err := cacheable(sv); err != nil {
 		return err
 	}
-	return s.invalidate(c, []*Served{sv}, "*")
+	return s.invalidate(c, []*Served{sv}, func(*table.Table, string) bool { return true })
 }
 
 // invalidateMatching is DELETE /admin/v1/cache?pattern=orders:*: a glob over
 // "table:key", as Redis has them.
 func (s *Server) invalidateMatching(c echo.Context) error {
-	pattern := c.QueryParam("pattern")
-	tables, keys, ok := cutPattern(pattern)
+	pattern, ok := parsePattern(c.QueryParam("pattern"))
 	if !ok {
 		return fault(codeBadPattern, "pattern must be a table and a key, as in orders:* or orders:42.").
-			hint("* stands for anything, ? for one character, [ab] for one of them; \\ before one of these takes it as it is. DELETE /admin/v1/cache/{table} takes a whole table.")
+			hint("* stands for anything, ? for one character, [ab] for one of them, \\ before one of these takes it as it is. DELETE /admin/v1/cache/{table} takes a whole table.")
 	}
 	all := s.tables.Load()
 	if all == nil {
@@ -97,41 +95,19 @@ func (s *Server) invalidateMatching(c echo.Context) error {
 	}
 	var of []*Served
 	for _, name := range all.names() {
-		if sv := (*all)[name]; matchesGlob(tables, name) && sv.Table.Unusable == "" && cacheable(sv) == nil {
+		if sv := (*all)[name]; pattern.tables.MatchString(name) && sv.Table.Unusable == "" && cacheable(sv) == nil {
 			of = append(of, sv)
 		}
 	}
-	return s.invalidate(c, of, keys)
-}
-
-// cutPattern cuts at the first colon that is not escaped.
-func cutPattern(pattern string) (tables, keys string, ok bool) {
-	for i := 0; i < len(pattern); i++ {
-		switch pattern[i] {
-		case '\\':
-			i++
-		case ':':
-			tables, keys = pattern[:i], pattern[i+1:]
-			_, err := path.Match(tables, "")
-			return tables, keys, tables != "" && keys != "" && err == nil
-		}
-	}
-	return "", "", false
-}
-
-// matchesGlob: path.Match lets no wildcard stand for a slash, Redis does.
-func matchesGlob(pattern, name string) bool {
-	plain := strings.NewReplacer("/", "\x00")
-	ok, err := path.Match(plain.Replace(pattern), plain.Replace(name))
-	return err == nil && ok
+	return s.invalidate(c, of, pattern.key)
 }
 
 // tellEvery is how often a long invalidation tells how far it is.
 const tellEvery = time.Second
 
-// invalidate walks over tables. With Accept: application/x-ndjson the answer
+// invalidate walks over those keys of tables that match reports. With Accept: application/x-ndjson the answer
 // tells its progress, a line a second; a client that goes away ends it.
-func (s *Server) invalidate(c echo.Context, of []*Served, keys string) error {
+func (s *Server) invalidate(c echo.Context, of []*Served, match func(*table.Table, string) bool) error {
 	ctx, w := c.Request().Context(), c.Response()
 	telling := strings.Contains(c.Request().Header.Get("Accept"), "application/x-ndjson")
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // it may take long
@@ -149,13 +125,13 @@ func (s *Server) invalidate(c echo.Context, of []*Served, keys string) error {
 		w.Flush()
 		return errors.Join(err, ctx.Err())
 	}
-	targets := make([]*buffer.Target, len(of))
+	keys := make([]buffer.Selection, len(of))
 	for i, sv := range of {
-		targets[i] = sv.Target
+		keys[i] = buffer.Selection{Target: sv.Target, Match: func(key string) bool { return match(sv.Table, key) }}
 	}
 	sum, err := buffer.Invalidated{}, error(nil)
 	if len(of) > 0 {
-		sum, err = s.buffer.InvalidateMatching(ctx, targets, keys, func(sum buffer.Invalidated) error {
+		sum, err = s.buffer.InvalidateMatching(ctx, keys, func(sum buffer.Invalidated) error {
 			if time.Since(told) < tellEvery {
 				return ctx.Err()
 			}

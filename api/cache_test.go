@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/headpond/headpond/api"
 	"github.com/headpond/headpond/buffer"
@@ -78,7 +80,8 @@ func TestInvalidate(t *testing.T) {
 	require.Equal(t, 105, s.invalidate(glob("S.*:*")).Invalidated)
 	require.False(t, s.cached("a", "7"))
 
-	for _, bad := range []string{"", "?pattern=", "?pattern=a", "?pattern=:x", "?pattern=a:", `?pattern=a%5C:x`, "?pattern=[:x"} {
+	for _, bad := range []string{"", "?pattern=", "?pattern=a", "?pattern=:x", "?pattern=a:", `?pattern=a%5C:x`, "?pattern=[:x", "?pattern=%FF:x",
+		"?pattern=a:[", "?pattern=a:[a-", "?pattern=a:[a-]", "?pattern=a:x[^", `?pattern=a:[%5C]`, `?pattern=a:%5C`, `?pattern=a:x%5C`, "?pattern=a:%FF"} {
 		a := s.do(http.MethodDelete, "/admin/v1/cache"+bad, "")
 		require.Equal(t, 400, a.status, bad)
 		require.Contains(t, string(a.body), "bad_pattern", bad)
@@ -86,6 +89,57 @@ func TestInvalidate(t *testing.T) {
 	require.Equal(t, 404, s.do(http.MethodDelete, "/admin/v1/cache/nothing", "").status)
 	require.Equal(t, 404, s.do(http.MethodDelete, "/admin/v1/cache/nothing/1", "").status)
 	require.Equal(t, 422, s.do(http.MethodDelete, "/admin/v1/cache"+name+"a/x", "").status)
+}
+
+// TestPatternTakesKeysAsTheyAre: a key of one column is held to a pattern as answers
+// show it, whatever it is under in Redis.
+func TestPatternTakesKeysAsTheyAre(t *testing.T) {
+	t.Parallel()
+	s := setup(t, `create table v (k text primary key, n int); create table pair (a text, b text, primary key (a, b))`)
+	s.startFlusher()
+	keys := []string{"a,b", "a%b", "a%2Cb", "a/b", "a b", "aäb", "axb"}
+	fill := func() {
+		for _, key := range keys {
+			s.get(s.path("v", url.PathEscape(key)))
+		}
+		s.get(s.path("pair", "a%2Cb,c"))
+	}
+	for _, key := range keys {
+		s.post("v", fmt.Sprintf(`{"k":%q}`, key))
+	}
+	s.post("pair", `{"a":"a,b","b":"c"}`)
+	s.flushed()
+	s.invalidate("?pattern=*:*")
+	for pattern, want := range map[string]int{
+		"v:a,b": 1, "v:a,b*": 1, "v:a%b": 1, "v:a%2Cb": 1, "v:a%*": 2, "v:a[,%]b": 2, "v:a[+--]b": 1, `v:a\,b`: 1, `v:a\%b`: 1, "v:a/b": 1, "v:a b": 1,
+		"v:a?b": 6, "v:a[^x]b": 5, "v:a[ä]b": 1, "v:a*b": 7, "v:b*": 0,
+		"pair:a,b,c": 0, "pair:a%2Cb,c": 1, "pair:*,c": 1,
+	} {
+		fill()
+		got := s.invalidate("?pattern=" + url.QueryEscape(s.schema+"."+pattern))
+		require.Equal(t, want, got.Invalidated, pattern)
+		require.Equal(t, map[bool]int{true: 1, false: len(keys)}[pattern[0] == 'p'], got.Scanned, "%s: all keys of the table, and no others", pattern)
+	}
+}
+
+// TestGlobsAreRedisGlobs: what is taken for a glob matches what Redis matches.
+func TestGlobsAreRedisGlobs(t *testing.T) {
+	t.Parallel()
+	s := setup(t, "")
+	rapid.Check(t, func(r *rapid.T) {
+		signs := rapid.StringOfN(rapid.SampledFrom([]rune(`ab*?[]^-\`)), 1, 8, -1)
+		glob, text := signs.Draw(r, "glob"), signs.Draw(r, "text")
+		takes, ok := api.GlobMatches(glob, text)
+		if !ok {
+			return
+		}
+		require.NoError(t, s.rdb.Del(t.Context(), s.schema).Err())
+		require.NoError(t, s.rdb.HSet(t.Context(), s.schema, text, "").Err())
+		found, _, err := s.rdb.HScan(t.Context(), s.schema, 0, glob, 10).Result()
+		require.NoError(t, err)
+		require.Equal(t, len(found) > 0, takes, "%s %s", glob, text)
+	})
+	s.rdb.Del(t.Context(), s.schema)
 }
 
 // TestLongPathActsOnNothing: a slash that is not escaped is no part of a key, and
