@@ -41,7 +41,7 @@ func (s *Server) invalidateKey(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	s.noteInvalidated(c.Request().Context(), []*Served{g.sv}, sum)
+	s.noteInvalidated(c.Request().Context(), g.sv, sum)
 	return c.JSON(http.StatusOK, invalidated{Gone: sum.Gone, Kept: sum.Kept, Scanned: sum.Scanned})
 }
 
@@ -129,16 +129,21 @@ func (s *Server) invalidate(c echo.Context, of []*Served, match func(*table.Tabl
 	for i, sv := range of {
 		keys[i] = buffer.Selection{Target: sv.Target, Match: func(key string) bool { return match(sv.Table, key) }}
 	}
-	sum, err := buffer.Invalidated{}, error(nil)
+	sums, err := map[string]buffer.Invalidated(nil), error(nil)
 	if len(of) > 0 {
-		sum, err = s.buffer.InvalidateMatching(ctx, keys, func(sum buffer.Invalidated) error {
+		sums, err = s.buffer.InvalidateMatching(ctx, keys, func(sum buffer.Invalidated) error {
 			if time.Since(told) < tellEvery {
 				return ctx.Err()
 			}
 			return tell(sum, &done)
 		})
 	}
-	s.noteInvalidated(context.WithoutCancel(ctx), of, sum)
+	var sum buffer.Invalidated
+	for _, sv := range of {
+		one := sums[sv.Target.Table]
+		s.noteInvalidated(context.WithoutCancel(ctx), sv, one)
+		sum.Add(one)
+	}
 	switch {
 	case err != nil && w.Committed:
 		return json.NewEncoder(w).Encode(map[string]any{"invalidated": sum.Gone, "kept_dirty": sum.Kept, "scanned": sum.Scanned, "done": false, "error": problemOf(err).Detail})
@@ -151,14 +156,10 @@ func (s *Server) invalidate(c echo.Context, of []*Served, match func(*table.Tabl
 	return c.JSON(http.StatusOK, invalidated{Gone: sum.Gone, Kept: sum.Kept, Scanned: sum.Scanned})
 }
 
-func (s *Server) noteInvalidated(ctx context.Context, of []*Served, sum buffer.Invalidated) {
-	for i, sv := range of {
-		s.touchLists(ctx, sv)
-		if i == 0 { // of a pattern over several tables it is not known whose they are
-			s.reads.of(sv.Target.Table).invalidated.Add(sum.Gone)
-			s.reads.of(sv.Target.Table).keptDirty.Add(sum.Kept)
-		}
-	}
+func (s *Server) noteInvalidated(ctx context.Context, sv *Served, sum buffer.Invalidated) {
+	s.touchLists(ctx, sv)
+	s.reads.of(sv.Target.Table).invalidated.Add(sum.Gone)
+	s.reads.of(sv.Target.Table).keptDirty.Add(sum.Kept)
 }
 
 // mostCachedFor bounds what a client may ask for.

@@ -122,6 +122,25 @@ func TestPatternTakesKeysAsTheyAre(t *testing.T) {
 	}
 }
 
+// TestInvalidatedCountsByTable: of a pattern over several tables, each counts its own.
+func TestInvalidatedCountsByTable(t *testing.T) {
+	t.Parallel()
+	s := setup(t, shelfDDL)
+	for i := 1; i <= 5; i++ {
+		s.get(s.path("a", strconv.Itoa(i)))
+	}
+	s.get(s.path("a.b", "1"))
+	s.post("pair", `[{"a":7,"b":"x","v":1},{"a":8,"b":"x","v":1}]`)
+	s.invalidate("?pattern=*:*")
+	var stats struct{ Tables []api.CacheStats }
+	s.get("/admin/v1/cache/stats").into(t, &stats)
+	got := make(map[string][2]int64)
+	for _, table := range stats.Tables {
+		got[strings.TrimPrefix(table.Table, s.schema+".")] = [2]int64{table.Invalidated, table.KeptDirty}
+	}
+	require.Equal(t, map[string][2]int64{"a": {5, 0}, "a.b": {1, 0}, "a*": {0, 0}, "pair": {0, 2}}, got)
+}
+
 // TestGlobsAreRedisGlobs: what is taken for a glob matches what Redis matches.
 func TestGlobsAreRedisGlobs(t *testing.T) {
 	t.Parallel()
