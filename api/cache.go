@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -228,7 +229,8 @@ func (s *Server) readCached(c echo.Context, g *reading) (table.Row, error) {
 	}
 	matchKey(t, row, g.cells)
 	for _, i := range t.Stored() {
-		if row.cells[i].State == table.Missing && len(row.errs) < mostListed {
+		told := slices.ContainsFunc(row.errs, func(e rowFault) bool { return e.column == t.Columns[i].Name })
+		if row.cells[i].State == table.Missing && !told && !t.IsKey(i) && len(row.errs) < mostListed { // the key is in the path
 			row.errs = append(row.errs, rowFault{t.Columns[i].Name, "required", "The column " + t.Columns[i].Name + " is missing: a row is cached as a whole."})
 		}
 	}

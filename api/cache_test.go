@@ -288,6 +288,24 @@ func TestPutCached(t *testing.T) {
 	s.row(`{"id":3,"name":"none","n":2,"amount":null,"f":null,"double":4}`, "c", "3")
 }
 
+// TestPutCachedTellsEachColumnOnce: a column that is wrong is not missing too, nor is a
+// key that is in the path.
+func TestPutCachedTellsEachColumnOnce(t *testing.T) {
+	t.Parallel()
+	s := setup(t, changeDDL)
+	for body, want := range map[string]string{
+		`{"id":1,"must":"x","n":"y"}`: "/n type_mismatch", `{"must":"x","n":"y"}`: "/n type_mismatch", `{"id":1,"must":null,"n":1}`: "/must null_not_allowed",
+		`{"n":"y"}`: "/n type_mismatch, /must required", `{"must":"x"}`: "/n required", `{"id":"z","must":"x","n":1}`: "/id type_mismatch",
+	} {
+		var got []string
+		first := strings.Trim(strings.Fields(want)[1], ",")
+		for _, e := range s.do(http.MethodPut, "/admin/v1/cache/"+s.schema+".must/1", body).problem(t, 422, first).Errors {
+			got = append(got, e.Pointer+" "+e.Code)
+		}
+		require.Equal(t, want, strings.Join(got, ", "), body)
+	}
+}
+
 // TestCacheStats: the counts are those of the reads, and effective latency is
 // what its formula says.
 func TestCacheStats(t *testing.T) {
