@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,7 +42,7 @@ func (s *Server) invalidateKey(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	s.noteInvalidated(c.Request().Context(), []*Served{g.sv}, sum)
+	s.noteInvalidated(c.Request().Context(), g.sv, sum)
 	return c.JSON(http.StatusOK, invalidated{Gone: sum.Gone, Kept: sum.Kept, Scanned: sum.Scanned})
 }
 
@@ -78,17 +78,16 @@ func (s *Server) invalidateTable(c echo.Context) error {
 	if err := cacheable(sv); err != nil {
 		return err
 	}
-	return s.invalidate(c, []*Served{sv}, "*")
+	return s.invalidate(c, []*Served{sv}, func(*table.Table, string) bool { return true })
 }
 
 // invalidateMatching is DELETE /admin/v1/cache?pattern=orders:*: a glob over
 // "table:key", as Redis has them.
 func (s *Server) invalidateMatching(c echo.Context) error {
-	pattern := c.QueryParam("pattern")
-	tables, keys, ok := cutPattern(pattern)
+	pattern, ok := parsePattern(c.QueryParam("pattern"))
 	if !ok {
 		return fault(codeBadPattern, "pattern must be a table and a key, as in orders:* or orders:42.").
-			hint("* stands for anything, ? for one character, [ab] for one of them; \\ before one of these takes it as it is. DELETE /admin/v1/cache/{table} takes a whole table.")
+			hint("* stands for anything, ? for one character, [ab] for one of them, \\ before one of these takes it as it is. DELETE /admin/v1/cache/{table} takes a whole table.")
 	}
 	all := s.tables.Load()
 	if all == nil {
@@ -97,41 +96,19 @@ func (s *Server) invalidateMatching(c echo.Context) error {
 	}
 	var of []*Served
 	for _, name := range all.names() {
-		if sv := (*all)[name]; matchesGlob(tables, name) && sv.Table.Unusable == "" && cacheable(sv) == nil {
+		if sv := (*all)[name]; pattern.tables.MatchString(name) && sv.Table.Unusable == "" && cacheable(sv) == nil {
 			of = append(of, sv)
 		}
 	}
-	return s.invalidate(c, of, keys)
-}
-
-// cutPattern cuts at the first colon that is not escaped.
-func cutPattern(pattern string) (tables, keys string, ok bool) {
-	for i := 0; i < len(pattern); i++ {
-		switch pattern[i] {
-		case '\\':
-			i++
-		case ':':
-			tables, keys = pattern[:i], pattern[i+1:]
-			_, err := path.Match(tables, "")
-			return tables, keys, tables != "" && keys != "" && err == nil
-		}
-	}
-	return "", "", false
-}
-
-// matchesGlob: path.Match lets no wildcard stand for a slash, Redis does.
-func matchesGlob(pattern, name string) bool {
-	plain := strings.NewReplacer("/", "\x00")
-	ok, err := path.Match(plain.Replace(pattern), plain.Replace(name))
-	return err == nil && ok
+	return s.invalidate(c, of, pattern.key)
 }
 
 // tellEvery is how often a long invalidation tells how far it is.
 const tellEvery = time.Second
 
-// invalidate walks over tables. With Accept: application/x-ndjson the answer
+// invalidate walks over those keys of tables that match reports. With Accept: application/x-ndjson the answer
 // tells its progress, a line a second; a client that goes away ends it.
-func (s *Server) invalidate(c echo.Context, of []*Served, keys string) error {
+func (s *Server) invalidate(c echo.Context, of []*Served, match func(*table.Table, string) bool) error {
 	ctx, w := c.Request().Context(), c.Response()
 	telling := strings.Contains(c.Request().Header.Get("Accept"), "application/x-ndjson")
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // it may take long
@@ -149,20 +126,25 @@ func (s *Server) invalidate(c echo.Context, of []*Served, keys string) error {
 		w.Flush()
 		return errors.Join(err, ctx.Err())
 	}
-	targets := make([]*buffer.Target, len(of))
+	keys := make([]buffer.Selection, len(of))
 	for i, sv := range of {
-		targets[i] = sv.Target
+		keys[i] = buffer.Selection{Target: sv.Target, Match: func(key string) bool { return match(sv.Table, key) }}
 	}
-	sum, err := buffer.Invalidated{}, error(nil)
+	sums, err := map[string]buffer.Invalidated(nil), error(nil)
 	if len(of) > 0 {
-		sum, err = s.buffer.InvalidateMatching(ctx, targets, keys, func(sum buffer.Invalidated) error {
+		sums, err = s.buffer.InvalidateMatching(ctx, keys, func(sum buffer.Invalidated) error {
 			if time.Since(told) < tellEvery {
 				return ctx.Err()
 			}
 			return tell(sum, &done)
 		})
 	}
-	s.noteInvalidated(context.WithoutCancel(ctx), of, sum)
+	var sum buffer.Invalidated
+	for _, sv := range of {
+		one := sums[sv.Target.Table]
+		s.noteInvalidated(context.WithoutCancel(ctx), sv, one)
+		sum.Add(one)
+	}
 	switch {
 	case err != nil && w.Committed:
 		return json.NewEncoder(w).Encode(map[string]any{"invalidated": sum.Gone, "kept_dirty": sum.Kept, "scanned": sum.Scanned, "done": false, "error": problemOf(err).Detail})
@@ -175,14 +157,10 @@ func (s *Server) invalidate(c echo.Context, of []*Served, keys string) error {
 	return c.JSON(http.StatusOK, invalidated{Gone: sum.Gone, Kept: sum.Kept, Scanned: sum.Scanned})
 }
 
-func (s *Server) noteInvalidated(ctx context.Context, of []*Served, sum buffer.Invalidated) {
-	for i, sv := range of {
-		s.touchLists(ctx, sv)
-		if i == 0 { // of a pattern over several tables it is not known whose they are
-			s.reads.of(sv.Target.Table).invalidated.Add(sum.Gone)
-			s.reads.of(sv.Target.Table).keptDirty.Add(sum.Kept)
-		}
-	}
+func (s *Server) noteInvalidated(ctx context.Context, sv *Served, sum buffer.Invalidated) {
+	s.touchLists(ctx, sv)
+	s.reads.of(sv.Target.Table).invalidated.Add(sum.Gone)
+	s.reads.of(sv.Target.Table).keptDirty.Add(sum.Kept)
 }
 
 // mostCachedFor bounds what a client may ask for.
@@ -251,7 +229,8 @@ func (s *Server) readCached(c echo.Context, g *reading) (table.Row, error) {
 	}
 	matchKey(t, row, g.cells)
 	for _, i := range t.Stored() {
-		if row.cells[i].State == table.Missing && len(row.errs) < mostListed {
+		told := slices.ContainsFunc(row.errs, func(e rowFault) bool { return e.column == t.Columns[i].Name })
+		if row.cells[i].State == table.Missing && !told && !t.IsKey(i) && len(row.errs) < mostListed { // the key is in the path
 			row.errs = append(row.errs, rowFault{t.Columns[i].Name, "required", "The column " + t.Columns[i].Name + " is missing: a row is cached as a whole."})
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/headpond/headpond/api"
 	"github.com/headpond/headpond/buffer"
@@ -78,7 +80,8 @@ func TestInvalidate(t *testing.T) {
 	require.Equal(t, 105, s.invalidate(glob("S.*:*")).Invalidated)
 	require.False(t, s.cached("a", "7"))
 
-	for _, bad := range []string{"", "?pattern=", "?pattern=a", "?pattern=:x", "?pattern=a:", `?pattern=a%5C:x`, "?pattern=[:x"} {
+	for _, bad := range []string{"", "?pattern=", "?pattern=a", "?pattern=:x", "?pattern=a:", `?pattern=a%5C:x`, "?pattern=[:x", "?pattern=%FF:x",
+		"?pattern=a:[", "?pattern=a:[a-", "?pattern=a:[a-]", "?pattern=a:x[^", `?pattern=a:[%5C]`, `?pattern=a:%5C`, `?pattern=a:x%5C`, "?pattern=a:%FF"} {
 		a := s.do(http.MethodDelete, "/admin/v1/cache"+bad, "")
 		require.Equal(t, 400, a.status, bad)
 		require.Contains(t, string(a.body), "bad_pattern", bad)
@@ -86,6 +89,101 @@ func TestInvalidate(t *testing.T) {
 	require.Equal(t, 404, s.do(http.MethodDelete, "/admin/v1/cache/nothing", "").status)
 	require.Equal(t, 404, s.do(http.MethodDelete, "/admin/v1/cache/nothing/1", "").status)
 	require.Equal(t, 422, s.do(http.MethodDelete, "/admin/v1/cache"+name+"a/x", "").status)
+}
+
+// TestPatternTakesKeysAsTheyAre: a key of one column is held to a pattern as answers
+// show it, whatever it is under in Redis.
+func TestPatternTakesKeysAsTheyAre(t *testing.T) {
+	t.Parallel()
+	s := setup(t, `create table v (k text primary key, n int); create table pair (a text, b text, primary key (a, b))`)
+	s.startFlusher()
+	keys := []string{"a,b", "a%b", "a%2Cb", "a/b", "a b", "aäb", "axb"}
+	fill := func() {
+		for _, key := range keys {
+			s.get(s.path("v", url.PathEscape(key)))
+		}
+		s.get(s.path("pair", "a%2Cb,c"))
+	}
+	for _, key := range keys {
+		s.post("v", fmt.Sprintf(`{"k":%q}`, key))
+	}
+	s.post("pair", `{"a":"a,b","b":"c"}`)
+	s.flushed()
+	s.invalidate("?pattern=*:*")
+	for pattern, want := range map[string]int{
+		"v:a,b": 1, "v:a,b*": 1, "v:a%b": 1, "v:a%2Cb": 1, "v:a%*": 2, "v:a[,%]b": 2, "v:a[+--]b": 1, `v:a\,b`: 1, `v:a\%b`: 1, "v:a/b": 1, "v:a b": 1,
+		"v:a?b": 6, "v:a[^x]b": 5, "v:a[ä]b": 1, "v:a*b": 7, "v:b*": 0,
+		"pair:a,b,c": 0, "pair:a%2Cb,c": 1, "pair:*,c": 1,
+	} {
+		fill()
+		got := s.invalidate("?pattern=" + url.QueryEscape(s.schema+"."+pattern))
+		require.Equal(t, want, got.Invalidated, pattern)
+		require.Equal(t, map[bool]int{true: 1, false: len(keys)}[pattern[0] == 'p'], got.Scanned, "%s: all keys of the table, and no others", pattern)
+	}
+}
+
+// TestInvalidatedCountsByTable: of a pattern over several tables, each counts its own.
+func TestInvalidatedCountsByTable(t *testing.T) {
+	t.Parallel()
+	s := setup(t, shelfDDL)
+	for i := 1; i <= 5; i++ {
+		s.get(s.path("a", strconv.Itoa(i)))
+	}
+	s.get(s.path("a.b", "1"))
+	s.post("pair", `[{"a":7,"b":"x","v":1},{"a":8,"b":"x","v":1}]`)
+	s.invalidate("?pattern=*:*")
+	var stats struct{ Tables []api.CacheStats }
+	s.get("/admin/v1/cache/stats").into(t, &stats)
+	got := make(map[string][2]int64)
+	for _, table := range stats.Tables {
+		got[strings.TrimPrefix(table.Table, s.schema+".")] = [2]int64{table.Invalidated, table.KeptDirty}
+	}
+	require.Equal(t, map[string][2]int64{"a": {5, 0}, "a.b": {1, 0}, "a*": {0, 0}, "pair": {0, 2}}, got)
+}
+
+// TestGlobsAreRedisGlobs: what is taken for a glob matches what Redis matches.
+func TestGlobsAreRedisGlobs(t *testing.T) {
+	t.Parallel()
+	s := setup(t, "")
+	rapid.Check(t, func(r *rapid.T) {
+		signs := rapid.StringOfN(rapid.SampledFrom([]rune(`ab*?[]^-\`)), 1, 8, -1)
+		glob, text := signs.Draw(r, "glob"), signs.Draw(r, "text")
+		takes, ok := api.GlobMatches(glob, text)
+		if !ok {
+			return
+		}
+		require.NoError(t, s.rdb.Del(t.Context(), s.schema).Err())
+		require.NoError(t, s.rdb.HSet(t.Context(), s.schema, text, "").Err())
+		found, _, err := s.rdb.HScan(t.Context(), s.schema, 0, glob, 10).Result()
+		require.NoError(t, err)
+		require.Equal(t, len(found) > 0, takes, "%s %s", glob, text)
+	})
+	s.rdb.Del(t.Context(), s.schema)
+}
+
+// TestLongPathActsOnNothing: a slash that is not escaped is no part of a key, and
+// nothing is done to the key before it.
+func TestLongPathActsOnNothing(t *testing.T) {
+	t.Parallel()
+	s := setup(t, `create table v (k text primary key, n int); insert into v values ('a', 1), ('a/b', 2)`)
+	cache, tables := "/admin/v1/cache/"+s.schema+".v/", "/admin/v1/tables/"+s.schema+".v/"
+	s.row(`{"k":"a","n":1}`, "v", "a")
+	receipt := s.post("v", `{"k":"c","n":3}`).header.Get("Headpond-Receipt")
+	for path, methods := range map[string]string{
+		cache + "a/b": "DELETE PUT POST", cache + "a/": "DELETE PUT", cache + "a//b": "DELETE PUT", cache + "a%2Fb/c": "DELETE PUT",
+		tables + "rows/a/b": "GET", tables + "rows/a/": "GET", tables + "pause/x": "POST", tables + "resume/x": "POST", tables + "reload/x": "POST", tables + "accept-gap/x": "POST",
+		s.path("v", "a", "b"): "GET PUT PATCH DELETE POST", s.path("v", "_schema", "x"): "GET", s.path("v", "flush", "x"): "POST", s.path("v", "a", "increment", "x"): "POST",
+		"/v1/receipts/" + receipt + "/x": "GET PUT", "/admin/v1/writes/" + receipt + "/x": "GET",
+		"/admin/v1/dead-letters/1/x": "GET DELETE", "/admin/v1/dead-letters/1/replay/x": "POST",
+	} {
+		for method := range strings.FieldsSeq(methods) {
+			s.do(method, path, `{"n":9}`).problem(t, 404, "not_found")
+		}
+	}
+	require.True(t, s.cached("v", "a"))
+	s.row(`{"k":"a","n":1}`, "v", "a")
+	s.row(`{"k":"a/b","n":2}`, "v", "a%2Fb")
+	require.Equal(t, 1, s.invalidate("/"+s.schema+".v/a%2Fb").Invalidated)
 }
 
 // TestInvalidateKeepsDirty: rows that are not committed stay, those that the log
@@ -188,6 +286,24 @@ func TestPutCached(t *testing.T) {
 	require.Equal(t, 412, s.do(http.MethodPut, path+"3", old, "Headpond-Lease", mine).status)
 	require.Equal(t, 200, s.do(http.MethodPut, path+"4", old, "Headpond-Lease", other).status)
 	s.row(`{"id":3,"name":"none","n":2,"amount":null,"f":null,"double":4}`, "c", "3")
+}
+
+// TestPutCachedTellsEachColumnOnce: a column that is wrong is not missing too, nor is a
+// key that is in the path.
+func TestPutCachedTellsEachColumnOnce(t *testing.T) {
+	t.Parallel()
+	s := setup(t, changeDDL)
+	for body, want := range map[string]string{
+		`{"id":1,"must":"x","n":"y"}`: "/n type_mismatch", `{"must":"x","n":"y"}`: "/n type_mismatch", `{"id":1,"must":null,"n":1}`: "/must null_not_allowed",
+		`{"n":"y"}`: "/n type_mismatch, /must required", `{"must":"x"}`: "/n required", `{"id":"z","must":"x","n":1}`: "/id type_mismatch",
+	} {
+		var got []string
+		first := strings.Trim(strings.Fields(want)[1], ",")
+		for _, e := range s.do(http.MethodPut, "/admin/v1/cache/"+s.schema+".must/1", body).problem(t, 422, first).Errors {
+			got = append(got, e.Pointer+" "+e.Code)
+		}
+		require.Equal(t, want, strings.Join(got, ", "), body)
+	}
 }
 
 // TestCacheStats: the counts are those of the reads, and effective latency is

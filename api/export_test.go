@@ -32,3 +32,9 @@ func ListReads(s *Server, table string) (hits, misses int64) {
 	c := s.reads.of(table)
 	return c.listHits.Load(), c.listMisses.Load()
 }
+
+// GlobMatches reports whether a glob is well-formed, and takes the text.
+func GlobMatches(glob, text string) (takes, ok bool) {
+	re := compileGlob(glob)
+	return re != nil && re.MatchString(text), re != nil
+}

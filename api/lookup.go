@@ -76,7 +76,7 @@ func (s *Server) cached(ctx context.Context, g *reading, f *buffer.Found) error 
 		if g.stale {
 			g.status += "; detail=stale"
 		}
-	case f.Committed || f.Deleted():
+	case f.Committed:
 		g.status = "hit"
 	default:
 		g.status = "hit; detail=pending"

@@ -100,6 +100,21 @@ func TestNegative(t *testing.T) {
 	require.Equal(t, 200, code)
 }
 
+// TestPendingDelete: a delete that is not committed is told as such, as a row is.
+func TestPendingDelete(t *testing.T) {
+	t.Parallel()
+	s := cachedWith(t, nil)
+	s.do(http.MethodDelete, s.path("c", "1"), "").accept(t, 202)
+	status, code := s.cacheStatus("c", "1")
+	require.Equal(t, 404, code)
+	require.Equal(t, "hit; detail=pending", status)
+	s.startFlusher()
+	s.flushed()
+	status, code = s.cacheStatus("c", "1")
+	require.Equal(t, 404, code)
+	require.NotContains(t, status, "pending")
+}
+
 // TestNoCache: a row is loaded again for who asks, and for all others.
 func TestNoCache(t *testing.T) {
 	s := cachedWith(t, nil)

@@ -112,7 +112,7 @@ func New(limits Limits, d Deps) (*Server, error) {
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.onError
 	e.IPExtractor = clientIP(limits.Proxies)
-	e.Use(s.observed, middleware.RecoverWithConfig(middleware.RecoverConfig{DisableErrorHandler: true, DisablePrintStack: true, LogErrorFunc: s.panicked}), s.bound)
+	e.Use(s.observed, middleware.RecoverWithConfig(middleware.RecoverConfig{DisableErrorHandler: true, DisablePrintStack: true, LogErrorFunc: s.panicked}), s.bound, wholePath)
 	if limits.Rate > 0 {
 		s.rate = newRateLimit(limits.Rate, limits.Burst)
 		e.Use(s.limitRate)
@@ -212,6 +212,18 @@ func rawSegment(r *http.Request, n int) string {
 		return parts[n-1]
 	}
 	return ""
+}
+
+// wholePath refuses a path that is longer than its route. The router lets the last
+// parameter of a route stand for all that follows, slashes too, and segment reads one
+// part: what was asked of a/b would be done to a.
+func wholePath(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if strings.Count(c.Request().URL.EscapedPath(), "/") != strings.Count(c.Path(), "/") {
+			return echo.ErrNotFound
+		}
+		return next(c)
+	}
 }
 
 // pathSegment encodes a part of a path so that it is not taken for one of the

@@ -3,6 +3,8 @@ package api
 import (
 	"fmt"
 	"time"
+
+	"github.com/headpond/headpond/buffer"
 )
 
 // The words of a verdict, the better ones first.
@@ -126,9 +128,12 @@ func (s *Server) judgeTable(name string, t *tableStatus, st *status, before []ea
 		return verdictBlocked, fmt.Sprintf("Table %s is halted: %s", name, t.Error)
 	case t.Refusing != nil:
 		return verdictBlocked, "Writes are refused. " + t.Refusing.Detail
-	case t.Paused != nil:
+	case t.Paused != nil && (t.Strategy == "" || t.Strategy == buffer.WriteBehind):
 		return verdictBlocked, fmt.Sprintf("Table %s is paused since %s: its writes are accepted, and %d rows wait.",
 			name, t.Paused.Since.UTC().Format(time.TimeOnly), t.Backlog.Rows)
+	case t.Paused != nil && t.Backlog.Rows > 0: // direct writes wait for those rows, and without any there is nothing to pause
+		return verdictBlocked, fmt.Sprintf("Table %s is paused since %s, and %s by now: %d rows wait, and until they are flushed writes to their partitions are refused.",
+			name, t.Paused.Since.UTC().Format(time.TimeOnly), t.Strategy, t.Backlog.Rows)
 	}
 	now := &backlogNow{
 		Book:   Book{ledgerLine: t.Ledger, Oldest: time.Duration(t.OldestMS) * time.Millisecond},

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/headpond/headpond/buffer"
 )
 
 // past makes moments a second apart, the last of them a second ago: ages in
@@ -81,4 +83,19 @@ func TestVerdictOfAll(t *testing.T) {
 	says("blocked away")
 	st.Redis = health{Detail: "gone"}
 	says("blocked gone")
+}
+
+// TestVerdictOfAPause: what a pause means depends on how the table is written by now.
+func TestVerdictOfAPause(t *testing.T) {
+	t.Parallel()
+	st := &status{Redis: health{OK: true}, Postgres: health{OK: true}}
+	says := func(strategy string, rows int64) string {
+		one := tableStatus{Paused: &buffer.Pause{Since: time.Unix(0, 0)}, Strategy: strategy, Backlog: backlog{Rows: rows}}
+		word, why := new(Server).judgeTable("t", &one, st, nil)
+		return word + ". " + why
+	}
+	require.Equal(t, "blocked. Table t is paused since 00:00:00: its writes are accepted, and 22 rows wait.", says("write-behind", 22))
+	require.Equal(t, "blocked. Table t is paused since 00:00:00: its writes are accepted, and 0 rows wait.", says("", 0))
+	require.Equal(t, "blocked. Table t is paused since 00:00:00, and write-through by now: 22 rows wait, and until they are flushed writes to their partitions are refused.", says("write-through", 22))
+	require.Equal(t, "ok. Nothing waits.", says("cache-aside", 0))
 }

@@ -13,7 +13,12 @@ import (
 type Invalidated struct {
 	Gone    int64 // keys whose rows are not cached any more
 	Kept    int64 // keys with a row that is not committed: that stays
-	Scanned int64 // keys that were looked at
+	Scanned int64 // keys of the tables that were looked at, each in every place where it lay
+}
+
+// Add takes another one in.
+func (i *Invalidated) Add(o Invalidated) {
+	i.Gone, i.Kept, i.Scanned = i.Gone+o.Gone, i.Kept+o.Kept, i.Scanned+o.Scanned
 }
 
 // Invalidate lets go of one key.
@@ -27,43 +32,49 @@ func (b *Buffer) Invalidate(ctx context.Context, p Place, key string) (Invalidat
 // readers find Redis free at least half of the time.
 const walkStep = 200
 
-// InvalidateMatching lets go of the keys of these tables that a pattern of Redis
-// matches (KEYS, in its documentation). It walks over each node once, and over
-// the indexes, in small steps, and tells progress after each; an error of progress
-// ends it. Rows that are cached meanwhile may stay: they are new.
-func (b *Buffer) InvalidateMatching(ctx context.Context, tables []*Target, pattern string, progress func(Invalidated) error) (Invalidated, error) {
-	w := &walk{b: b, tables: make(map[string]*Target, len(tables)), pattern: pattern, progress: progress}
+// Selection is those keys of a table that Match reports.
+type Selection struct {
+	Target *Target
+	Match  func(key string) bool
+}
+
+// InvalidateMatching lets go of keys, and tells what it came to for each table. It walks over each node once, and over the
+// indexes, in small steps, and tells progress after each; an error of progress ends
+// it. Rows that are cached meanwhile may stay: they are new. Redis chooses the rows of
+// a table, and Match among them: Redis knows no key as users know it, and does not tell
+// how many keys a pattern was held to.
+func (b *Buffer) InvalidateMatching(ctx context.Context, tables []Selection, progress func(Invalidated) error) (map[string]Invalidated, error) {
+	w := &walk{b: b, tables: make(map[string]Selection, len(tables)), progress: progress, sums: make(map[string]Invalidated, len(tables))}
 	for _, t := range tables {
-		w.tables[t.Table] = t
+		w.tables[t.Target.Table] = t
 	}
 	if err := b.eachNode(ctx, w.rows); err != nil {
-		return w.sum, err
+		return w.sums, err
 	}
 	for _, t := range tables {
-		for i := range t.Partitions {
-			if err := w.index(ctx, Place{t.Table, i}); err != nil {
-				return w.sum, err
+		for i := range t.Target.Partitions {
+			if err := w.index(ctx, Place{t.Target.Table, i}); err != nil {
+				return w.sums, err
 			}
 		}
 	}
-	return w.sum, nil
+	return w.sums, nil
 }
 
 type walk struct {
 	b        *Buffer
-	tables   map[string]*Target
-	pattern  string
+	tables   map[string]Selection
 	progress func(Invalidated) error
-	sum      Invalidated
+	sums     map[string]Invalidated
 	kept     map[Place]map[string]bool // a key may be in more than one generation
 }
 
 // rows walks over the clean rows of a node.
 func (w *walk) rows(ctx context.Context, c redis.Cmdable) error {
-	match := "hp:{*}:row:" + w.pattern
+	match := "hp:{*}:row:*"
 	if len(w.tables) == 1 {
 		for name := range w.tables {
-			match = "hp:{" + globs.Replace(name) + ".*}:row:" + w.pattern
+			match = "hp:{" + globs.Replace(name) + ".*}:row:*"
 		}
 	}
 	for cursor := uint64(0); ; {
@@ -72,14 +83,21 @@ func (w *walk) rows(ctx context.Context, c redis.Cmdable) error {
 		if err != nil {
 			return unavailable("scan rows", err)
 		}
-		keys := make(map[Place][]string)
+		keys := make(map[string]map[Place][]string)
 		for _, name := range names {
-			if p, key, ok := w.rowOf(name); ok {
-				keys[p] = append(keys[p], key)
+			if p, key, ok := w.rowOf(name); ok && w.takes(p, key) {
+				if keys[p.Table] == nil {
+					keys[p.Table] = make(map[Place][]string)
+				}
+				keys[p.Table][p] = append(keys[p.Table][p], key)
 			}
 		}
-		w.sum.Scanned += walkStep
-		if err := w.drop(ctx, keys); err != nil {
+		for table, keys := range keys {
+			if err := w.drop(ctx, table, keys); err != nil {
+				return err
+			}
+		}
+		if err := w.tell(); err != nil {
 			return err
 		}
 		if cursor = next; cursor == 0 {
@@ -97,11 +115,19 @@ func (w *walk) rowOf(name string) (p Place, key string, ok bool) {
 		return p, "", false
 	}
 	n, err := strconv.Atoi(place[dot+1:])
-	t := w.tables[place[:dot]]
+	t := w.tables[place[:dot]].Target
 	if err != nil || t == nil || n < 0 || n >= t.Partitions {
 		return p, "", false
 	}
 	return Place{t.Table, n}, key, true
+}
+
+// takes looks at a key.
+func (w *walk) takes(p Place, key string) bool {
+	sum := w.sums[p.Table]
+	sum.Scanned++
+	w.sums[p.Table] = sum
+	return w.tables[p.Table].Match(key)
 }
 
 // index walks over the index of a place. Generations that begin meanwhile hold
@@ -114,16 +140,20 @@ func (w *walk) index(ctx context.Context, p Place) error {
 	for g := max(numberOf(ends[0]), 1); g <= max(numberOf(ends[1]), 1); g++ {
 		for cursor := uint64(0); ; {
 			began := time.Now()
-			pairs, next, err := w.b.rdb.HScan(ctx, p.dirty(g), cursor, w.pattern, walkStep).Result()
+			pairs, next, err := w.b.rdb.HScan(ctx, p.dirty(g), cursor, "", walkStep).Result()
 			if err != nil {
 				return unavailable("scan index partition="+p.String(), err)
 			}
-			keys := make([]string, 0, len(pairs)/2)
+			var keys []string
 			for i := 0; i < len(pairs); i += 2 {
-				keys = append(keys, pairs[i])
+				if w.takes(p, pairs[i]) {
+					keys = append(keys, pairs[i])
+				}
 			}
-			w.sum.Scanned += int64(len(keys))
-			if err := w.drop(ctx, map[Place][]string{p: keys}); err != nil {
+			if err := w.drop(ctx, p.Table, map[Place][]string{p: keys}); err != nil {
+				return err
+			}
+			if err := w.tell(); err != nil {
 				return err
 			}
 			if cursor = next; cursor == 0 {
@@ -135,12 +165,14 @@ func (w *walk) index(ctx context.Context, p Place) error {
 	return nil
 }
 
-func (w *walk) drop(ctx context.Context, keys map[Place][]string) error {
+// drop lets go of keys of a table.
+func (w *walk) drop(ctx context.Context, table string, keys map[Place][]string) error {
 	gone, kept, err := w.b.outdate(ctx, keys, nil)
 	if err != nil {
 		return err
 	}
-	w.sum.Gone += gone
+	sum := w.sums[table]
+	sum.Gone += gone
 	for _, k := range kept {
 		if w.kept == nil {
 			w.kept = make(map[Place]map[string]bool)
@@ -150,10 +182,20 @@ func (w *walk) drop(ctx context.Context, keys map[Place][]string) error {
 		}
 		if !w.kept[k.Place][k.Key] {
 			w.kept[k.Place][k.Key] = true
-			w.sum.Kept++
+			sum.Kept++
 		}
 	}
-	return w.progress(w.sum)
+	w.sums[table] = sum
+	return nil
+}
+
+// tell the progress.
+func (w *walk) tell() error {
+	var all Invalidated
+	for _, sum := range w.sums {
+		all.Add(sum)
+	}
+	return w.progress(all)
 }
 
 // rest waits as long as the work since began took.
