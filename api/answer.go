@@ -22,7 +22,7 @@ func (s *Server) answerOne(c echo.Context, sv *Served, in *incoming, w *written,
 	h := c.Response().Header()
 	if len(r.Dead) > 0 {
 		prefer.write(h, "wait")
-		return deadProblem(r.Dead[0], receipt(place, r.First))
+		return deadProblem(r.Dead[0], place, r.First)
 	}
 	prefer.write(h, "wait", "return")
 	level := s.buffer.Durability().Level
@@ -62,14 +62,23 @@ func appendQuoted(dst []byte, s string) []byte {
 }
 
 // deadProblem is the answer to a request that waited for its commit and whose
-// row Postgres refused.
-func deadProblem(d buffer.DeadLetter, rec string) error {
+// row, or its replay, Postgres refused.
+func deadProblem(d buffer.DeadLetter, p buffer.Place, id table.ID) error {
 	c := codeDeadLettered
 	if d.SQLState == "23505" {
 		c = codeRowExists
 	}
-	return fault(c, "The write was accepted, and Postgres refused the row: %s (SQLSTATE %s).", d.Message, d.SQLState).
-		hint("The row lies in the dead letters, as "+rec+".").header("Headpond-Receipt", rec)
+	out := fault(c, "The write was accepted, and Postgres refused the row: %s (SQLSTATE %s).", d.Message, d.SQLState).
+		header("Headpond-Receipt", receipt(p, id))
+	if d.Lies == (table.Letter{}) {
+		return out
+	}
+	return out.hint("The row lies in the dead letters, as " + receiptOf(p.Table, d.Lies) + ".")
+}
+
+// receiptOf a dead letter.
+func receiptOf(tbl string, l table.Letter) string {
+	return receipt(buffer.Place{Table: tbl, Partition: l.Partition}, l.ID)
 }
 
 // manyAnswer is the body of an answer to many rows or operations.

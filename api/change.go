@@ -307,7 +307,7 @@ func (s *Server) awaitOne(ctx context.Context, a *accepted, limit time.Duration)
 	}
 	dead, err := s.ledger.Dead(ctx, a.place, a.id.Seq-1, a.id.Seq)
 	if err == nil && len(dead) > 0 {
-		return deadProblem(dead[0], receipt(a.place, a.id))
+		return deadProblem(dead[0], a.place, a.id)
 	}
 	a.committed = err == nil
 	return nil

@@ -155,6 +155,106 @@ func TestDeadLetters(t *testing.T) {
 	s.balanced()
 }
 
+// TestRefusedReplayIsNotCommitted: receipts of a refused row, and repeats of its
+// request, tell what became of its last replay, however often that was refused.
+func TestRefusedReplayIsNotCommitted(t *testing.T) {
+	t.Parallel()
+	s := setup(t, letterDDL)
+	s.startFlusher()
+	send := func() *answer {
+		return s.do(http.MethodPost, s.path("l"), `{"id":7,"n":100}`, "Idempotency-Key", "k9", "Prefer", "wait=50")
+	}
+	life := func(r string) string {
+		var out struct{ State, Detail string }
+		s.get("/admin/v1/writes/"+r).into(t, &out)
+		return out.State + ": " + out.Detail
+	}
+	require.Equal(t, 422, send().status)
+	first := s.only("l").Receipt
+	require.Empty(t, s.receipt(first, "").ReplayedAs)
+	receipts := []string{first}
+	for _, body := range []string{"", "", `{"id":8}`} { // as another key, perhaps of another partition
+		a := s.replay(s.only("l").ID, body, "Prefer", "wait=50")
+		require.Equal(t, 422, a.status, string(a.body))
+		now := s.only("l").Receipt
+		for _, before := range receipts {
+			r := s.receipt(before, "")
+			require.Equal(t, [3]string{"dead-lettered", "23514", now}, [3]string{r.State, r.SQLState, r.ReplayedAs}, before)
+			require.Contains(t, life(before), "dead-lettered: Postgres refused it", before)
+		}
+		a = send()
+		require.Equal(t, 422, a.status, string(a.body))
+		require.Contains(t, string(a.body), "as "+now+".")
+		require.Equal(t, first, a.header.Get("Headpond-Receipt"))
+		receipts = append(receipts, now)
+	}
+	s.exec(`alter table l drop constraint low`)
+	began := time.Now().Truncate(time.Millisecond)
+	require.Equal(t, 200, s.replay(s.only("l").ID, `{"id":7}`, "Prefer", "wait=50").status)
+	last := s.receipt(first, "").ReplayedAs
+	for _, r := range receipts {
+		got := s.receipt(r, "")
+		require.Equal(t, [2]string{"committed", last}, [2]string{got.State, got.ReplayedAs}, r)
+		require.False(t, got.CommittedAt.Before(began), "when the replay was, not when the row was refused")
+		require.GreaterOrEqual(t, *got.Lag, began.Sub(got.AcceptedAt).Milliseconds()-1)
+		require.Contains(t, life(r), "a replay wrote it", r)
+	}
+	require.Equal(t, 201, send().status)
+	require.Equal(t, "100", s.text(`select n::text from l where id = 7`))
+	s.balanced()
+}
+
+// TestDiscardedReplayIsNotCommitted: of a chain that ends as a discarded dead
+// letter, and of a replay that was on its way when its letter was discarded.
+func TestDiscardedReplayIsNotCommitted(t *testing.T) {
+	t.Parallel()
+	s := setup(t, letterDDL)
+	stop := s.startFlusher()
+	discard := func() {
+		t.Helper()
+		require.Equal(t, 200, s.do(http.MethodDelete, letterPath(s.only("l").ID, ""), "", "Content-Type", "-").status)
+	}
+	first := s.post("l", `{"id":7,"n":100}`).header.Get("Headpond-Receipt")
+	s.flushed()
+	require.Equal(t, 422, s.replay(s.only("l").ID, "", "Prefer", "wait=50").status)
+	discard()
+	require.Contains(t, s.receipt(first, "").Reason, "(discarded by an operator)")
+
+	second := s.post("l", `{"id":8,"n":100}`).header.Get("Headpond-Receipt")
+	s.flushed()
+	stop()
+	s.exec(`alter table l drop constraint low`)
+	a := s.replay(s.only("l").ID, "")
+	require.Equal(t, 202, a.status)
+	var out replayJSON
+	a.into(t, &out)
+	discard()
+	s.startFlusher()
+	s.flushed()
+	for _, r := range []string{first, second, out.Receipts[0]} {
+		require.Equal(t, "dead-lettered", s.receipt(r, "").State, r)
+	}
+	require.Equal(t, 1, s.count("l"), "the row that was there")
+	s.balanced()
+}
+
+// TestReceiptOfADirectReplay: what was written without the log has no receipt.
+func TestReceiptOfADirectReplay(t *testing.T) {
+	t.Parallel()
+	s := setup(t, letterDDL)
+	s.startFlusher()
+	first := s.post("l", `{"id":7,"n":100}`).header.Get("Headpond-Receipt")
+	s.flushed()
+	require.Equal(t, 422, s.replay(s.only("l").ID, "", "Prefer", "wait=50").status)
+	s.exec(`alter table l drop constraint low`)
+	require.NoError(t, s.buf.SetStrategy(t.Context(), s.targets[s.schema+".l"], directly[0]))
+	began := time.Now().Truncate(time.Millisecond)
+	require.Equal(t, 200, s.replay(s.only("l").ID, "").status)
+	r := s.receipt(first, "")
+	require.Equal(t, [2]string{"committed", ""}, [2]string{r.State, r.ReplayedAs})
+	require.False(t, r.CommittedAt.Before(began))
+}
+
 // TestReplayCountsOnce: many operators at once, marks that Redis lost in between,
 // a flusher that comes later: the letter counts once.
 func TestReplayCountsOnce(t *testing.T) {

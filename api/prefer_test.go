@@ -240,6 +240,8 @@ func TestManyRows(t *testing.T) {
 type receiptJSON struct {
 	Receipt, State, Reason, SQLState string
 	AcceptedAt                       time.Time `json:"accepted_at"`
+	CommittedAt                      time.Time `json:"committed_at"`
+	ReplayedAs                       string    `json:"replayed_as"`
 	Lag                              *int64    `json:"lag_ms"`
 }
 

@@ -68,7 +68,7 @@ func (s *Server) getReceipt(c echo.Context) error {
 		settled = s.waitSettled(waiting, p, id) || settled
 		cancel()
 	}
-	out, err := s.receiptState(ctx, p, id, tails[0].Last)
+	out, _, err := s.receiptState(ctx, p, id, tails[0].Last)
 	if err != nil {
 		return err
 	}
@@ -100,32 +100,39 @@ func (s *Server) waitParam(c echo.Context) (time.Duration, error) {
 	return min(d, s.limits.Wait), nil
 }
 
-func (s *Server) receiptState(ctx context.Context, p buffer.Place, id, last table.ID) (map[string]any, error) {
+// receiptState says what became of a row; replayed, when a replay of it was written.
+func (s *Server) receiptState(ctx context.Context, p buffer.Place, id, last table.ID) (out map[string]any, replayed *buffer.Replayed, err error) {
+	const unasked = "Postgres must be asked about this write, and does not answer now."
 	wm, err := s.ledger.Watermark(ctx, p)
 	if err != nil {
 		s.log.WarnContext(ctx, "receipt", "error", err)
-		return nil, storeUnavailable(err, "Postgres must be asked about this write, and does not answer now.")
+		return nil, nil, storeUnavailable(err, unasked)
 	}
 	dead, err := s.ledger.Dead(ctx, p, id.Seq-1, id.Seq)
+	if err == nil && len(dead) == 0 && !id.After(wm) {
+		replayed, err = s.ledger.Replayed(ctx, p, id)
+	}
 	if err != nil {
-		return nil, storeUnavailable(err, "Postgres must be asked about this write, and does not answer now.")
+		return nil, nil, storeUnavailable(err, unasked)
 	}
 	accepted, life, err := s.buffer.Life(ctx, p, id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if gone := id.Epoch < wm.Epoch && life.Epoch != id.Epoch || id.Epoch < last.Epoch && id.After(wm); gone && len(dead) == 0 && accepted.IsZero() {
-		return nil, fault(codeReceiptGone, "This receipt is from before Redis lost data, and it cannot be told any more what became of the write.").
+	if gone := id.Epoch < wm.Epoch && life.Epoch != id.Epoch || id.Epoch < last.Epoch && id.After(wm); gone && len(dead) == 0 && replayed == nil && accepted.IsZero() {
+		return nil, nil, fault(codeReceiptGone, "This receipt is from before Redis lost data, and it cannot be told any more what became of the write.").
 			hint("Look for the row itself.")
 	}
-	out := map[string]any{"state": "pending"}
+	out = map[string]any{"state": "pending"}
 	if !accepted.IsZero() {
 		out["accepted_at"] = accepted.UTC().Format(timeFormat)
 	}
-	end := time.Now()
+	end, as := time.Now(), table.Letter{}
 	if !id.After(wm) {
 		out["state"] = "committed"
-		end = life.Committed
+		if end = life.Committed; replayed != nil { // it was refused then
+			end, as = replayed.At, replayed.As
+		}
 		if !end.IsZero() {
 			out["committed_at"] = end.UTC().Format(timeFormat)
 		}
@@ -133,11 +140,15 @@ func (s *Server) receiptState(ctx context.Context, p buffer.Place, id, last tabl
 	if len(dead) > 0 {
 		out["state"] = "dead-lettered"
 		out["sqlstate"], out["reason"] = dead[0].SQLState, dead[0].Message
+		as = dead[0].Lies
+	}
+	if as != (table.Letter{}) && as != (table.Letter{Partition: p.Partition, ID: id}) {
+		out["replayed_as"] = receiptOf(p.Table, as)
 	}
 	if !accepted.IsZero() && !end.IsZero() {
 		out["lag_ms"] = max(end.Sub(accepted).Milliseconds(), 0)
 	}
-	return out, nil
+	return out, replayed, nil
 }
 
 const timeFormat = "2006-01-02T15:04:05.000Z07:00"

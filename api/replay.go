@@ -85,7 +85,7 @@ func (s *Server) replayLetter(c echo.Context) error {
 	out, dead := s.replayOutcome(r.Context(), sv, all, prefer.Wait)
 	prefer.write(c.Response().Header(), "wait")
 	if d, refused := dead[first.o.id]; refused {
-		return deadProblem(d, receipt(first.place, first.o.id))
+		return deadProblem(d, first.place, first.o.id)
 	}
 	return answerReplay(c, out)
 }

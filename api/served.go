@@ -46,7 +46,10 @@ type Edge interface {
 type Ledger interface {
 	Progress(ctx context.Context) ([]buffer.Progress, error)
 	Watermark(ctx context.Context, p buffer.Place) (table.ID, error)
+	// Dead gives the rows after a seq, up to another, that Postgres refused, and whose replay it refused too.
 	Dead(ctx context.Context, p buffer.Place, after, upto uint64) ([]buffer.DeadLetter, error)
+	// Replayed gives what was written for a row that Postgres had refused, nil when nothing was.
+	Replayed(ctx context.Context, p buffer.Place, id table.ID) (*buffer.Replayed, error)
 	// Recorded gives what the epochs of a place after one began with.
 	Recorded(ctx context.Context, p buffer.Place, after uint64) ([]buffer.Recovery, error)
 	// Skip counts the rows after a watermark, up to one, as lost.

@@ -67,7 +67,7 @@ func (s *Server) getWrite(c echo.Context) error {
 			return c.JSON(http.StatusOK, out)
 		}
 	}
-	became, err := s.receiptState(ctx, p, id, tails[0].Last)
+	became, replayed, err := s.receiptState(ctx, p, id, tails[0].Last)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,13 @@ func (s *Server) getWrite(c echo.Context) error {
 	if out.State == "pending" || id.Epoch != story.Commit.Epoch {
 		story.Commit = buffer.Commit{}
 	}
+	if replayed != nil { // the commit of its own batch was without it
+		story.Commit = buffer.Commit{Epoch: id.Epoch, Committed: replayed.At}
+	}
 	out.tell(&story, id, became)
+	if replayed != nil {
+		out.Detail += " Postgres had refused it; a replay wrote it."
+	}
 	if all, err := s.buffer.Pauses(ctx); err == nil && out.State == "pending" && !all[p.Table].Since.IsZero() {
 		out.Detail += " Its table is paused."
 	}

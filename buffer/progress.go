@@ -36,6 +36,13 @@ type DeadLetter struct {
 	ID       table.ID
 	SQLState string
 	Message  string
+	Lies     table.Letter // under which name: of its last replay, when that was refused too; zero when it was discarded
+}
+
+// Replayed is what was written for a row that Postgres had refused.
+type Replayed struct {
+	As table.Letter // zero when it was written directly
+	At time.Time
 }
 
 // FlusherStats is what a flusher process says of itself, once a second.

@@ -72,7 +72,7 @@ func (f *Flusher) Stats() buffer.FlusherStats {
 		t := s.Tables[name]
 		t.BatchLimit = st.sizer.rows
 		if st.trouble.err != nil {
-			t.Error, t.Halted = st.trouble.err.Error(), st.trouble.class.Halts()
+			t.Error, t.Halted = st.trouble.text(), st.trouble.class.Halts()
 			t.ErrorSince = st.trouble.since
 		}
 		s.Tables[name] = t
@@ -215,7 +215,7 @@ func (f *Flusher) finish(r result) {
 	case r.err != nil:
 		f.board.table(name, func(t *tableBoard) { t.failed(class) })
 		if !wasOpen && (before.err == nil || before.err.Error() != r.err.Error()) {
-			f.slog.ErrorContext(ctx, "flush", "table", name, "halted", class.Halts(), "class", string(class), "error", r.err)
+			f.slog.ErrorContext(ctx, "flush", "table", name, "partitions", r.job.partitions, "halted", class.Halts(), "class", string(class), "error", r.err)
 		}
 	case before.err != nil:
 		f.slog.Info("flush works again", "table", name, "trouble_lasted", time.Since(before.since).Round(time.Millisecond).String())

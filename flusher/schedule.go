@@ -1,6 +1,7 @@
 package flusher
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -47,9 +48,19 @@ type partState struct {
 type trouble struct {
 	err   error
 	class Class
+	parts []int // of the batch that failed last
 	since time.Time
 	until time.Time
 	pause time.Duration
+}
+
+// text says what is wrong, and of which partition when it was tried alone: the cause
+// of an error that passes may lie in its rows.
+func (t *trouble) text() string {
+	if t.class == Environment && len(t.parts) == 1 {
+		return fmt.Sprintf("%s (partition %d was tried)", t.err, t.parts[0])
+	}
+	return t.err.Error()
 }
 
 // grow chooses the next pause. A lock is released soon; what a flush of another
@@ -266,7 +277,7 @@ func (s *schedule) done(j *job, remains map[int]left, rows, merged int, took tim
 	if st.trouble.err == nil {
 		st.trouble.since = now
 	}
-	st.trouble.err, st.trouble.class = err, ClassOf(err)
+	st.trouble.err, st.trouble.class, st.trouble.parts = err, ClassOf(err), j.partitions
 	st.trouble.grow()
 	st.trouble.until = now.Add(jitter(st.trouble.pause, s.chance()))
 	if c := st.trouble.class; c == Environment || c == Contention || c == Poison {

@@ -111,6 +111,23 @@ func TestScheduleForgetsNothing(t *testing.T) {
 	require.False(t, s.idle(), "somebody else holds it, and may die")
 }
 
+// What may pass by itself may also be the fault of one partition's rows.
+func TestTroubleNamesThePartition(t *testing.T) {
+	t.Parallel()
+	s := twoTables()
+	fail := func() string {
+		at := epoch.Add(time.Hour)
+		j, _ := s.next(at)
+		s.done(j, nil, 0, 0, time.Millisecond, errors.New("custom (SQLSTATE 53100)"), at)
+		s.tables["a"].trouble.until = epoch
+		return s.tables["a"].trouble.text()
+	}
+	s.notice("a", 2, 5, epoch)
+	require.Equal(t, "custom (SQLSTATE 53100) (partition 2 was tried)", fail())
+	s.notice("a", 3, 5, epoch)
+	require.Equal(t, "custom (SQLSTATE 53100)", fail())
+}
+
 func TestTroubleStaysInItsTable(t *testing.T) {
 	t.Parallel()
 	s := twoTables()

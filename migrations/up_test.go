@@ -40,7 +40,7 @@ func TestUpLeavesPublicAlone(t *testing.T) {
 	require.Equal(t, []string{"headpond"}, texts(t, url, `
 		select distinct nspname::text from pg_class c join pg_namespace n on n.oid = relnamespace
 		where nspname !~ '^pg_' and nspname <> 'information_schema'`))
-	require.Equal(t, []string{"changes", "conflicts", "dead_letters", "discarded", "epochs", "marks", "migrations", "moves", "processes", "watermarks"}, texts(t, url, `
+	require.Equal(t, []string{"changes", "conflicts", "dead_letters", "discarded", "epochs", "marks", "migrations", "moves", "processes", "replays", "watermarks"}, texts(t, url, `
 		select relname::text from pg_class where relkind = 'r' and relnamespace = 'headpond'::regnamespace order by 1`))
 }
 
@@ -52,7 +52,7 @@ func TestUpDescribesEveryColumn(t *testing.T) {
 		select attrelid::regclass || '.' || attname from pg_attribute
 		where attrelid in ('headpond.watermarks'::regclass, 'headpond.dead_letters'::regclass, 'headpond.changes'::regclass, 'headpond.conflicts'::regclass,
 			'headpond.epochs'::regclass, 'headpond.moves'::regclass, 'headpond.processes'::regclass, 'headpond.marks'::regclass,
-			'headpond.discarded'::regclass)
+			'headpond.discarded'::regclass, 'headpond.replays'::regclass)
 			and attnum > 0 and col_description(attrelid, attnum) is null`))
 }
 

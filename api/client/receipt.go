@@ -23,6 +23,7 @@ type Receipt struct {
 	CommittedAt time.Time `json:"committed_at"` // zero while it is pending, or not known any more
 	SQLState    string    `json:"sqlstate"`     // why Postgres refused the row
 	Reason      string    `json:"reason"`       // why Postgres refused the row
+	ReplayedAs  string    `json:"replayed_as"`  // the receipt of its last replay; the state is that of it
 }
 
 const (

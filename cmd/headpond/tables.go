@@ -87,7 +87,7 @@ func (t *tables) watch(ctx context.Context) error {
 		}
 		complained = err != nil
 		t.checkDrained(ctx)
-		t.forgetMarks(ctx)
+		t.forget(ctx)
 		t.a.watches.check(ctx)
 		select {
 		case <-ctx.Done():
@@ -115,14 +115,14 @@ func (t *tables) reload(ctx context.Context) error {
 	}
 }
 
-// forgetMarks lets go of Idempotency-Keys, now and then.
-func (t *tables) forgetMarks(ctx context.Context) {
+// forget lets go of old Idempotency-Keys and replays, now and then.
+func (t *tables) forget(ctx context.Context) {
 	if t.version == "" || time.Since(t.forgot) < time.Hour {
 		return
 	}
 	t.forgot = time.Now()
-	if err := t.a.edge.direct.ForgetMarks(ctx); err != nil && ctx.Err() == nil {
-		t.a.log.Warn("forget old Idempotency-Keys", "error", err)
+	if err := t.a.edge.direct.Forget(ctx); err != nil && ctx.Err() == nil {
+		t.a.log.Warn("forget old Idempotency-Keys and replays", "error", err)
 	}
 }
 

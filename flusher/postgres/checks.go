@@ -174,7 +174,7 @@ select coalesce(string_agg(relname, ', ' order by relname) filter (where relpers
 		and has_table_privilege(c.oid, 'insert') and has_table_privilege(c.oid, 'update') and has_table_privilege(c.oid, 'delete'))), ''),
 	count(*), current_user::text
 from pg_class c where c.relnamespace = to_regnamespace('headpond') and c.relkind = 'r'
-	and c.relname in ('watermarks', 'dead_letters', 'marks', 'changes', 'conflicts')`
+	and c.relname in ('watermarks', 'dead_letters', 'discarded', 'replays', 'marks', 'changes', 'conflicts')`
 
 // mostDead is how many dead letters of a table are counted.
 const mostDead = 10_000

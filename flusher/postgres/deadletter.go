@@ -146,13 +146,17 @@ func traced(of table.Span, id string) *string {
 	return &id
 }
 
-// DeadBetween implements flusher.Store.
+// DeadBetween implements flusher.Store: it gives those too that another row stands
+// for since.
 func (s *Store) DeadBetween(ctx context.Context, p buffer.Place, after, upto uint64) ([]buffer.DeadRow, error) {
 	rows, err := s.pool.Query(ctx, `
 		select key, epoch, seq from headpond.dead_letters
 		where table_name = $1 and partition = $2 and seq > $3 and seq <= $4
 		union all
 		select key, epoch, seq from headpond.discarded
+		where table_name = $1 and partition = $2 and seq > $3 and seq <= $4
+		union all
+		select key, epoch, seq from headpond.replays
 		where table_name = $1 and partition = $2 and seq > $3 and seq <= $4 order by seq`,
 		p.Table, p.Partition, int64(after), int64(upto)) //nolint:gosec // below 2^53
 	if err != nil {

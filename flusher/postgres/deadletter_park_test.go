@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -140,7 +141,36 @@ func TestReplayTakesTheLetter(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, report.Dropped[place], 2)
 	require.Equal(t, []string{"(1,110)", "(2,100)", "(3,3)"}, b.table())
+	missed, err := b.DeadBetween(t.Context(), place, 5, 11) // when the answer to a COMMIT is lost
+	require.NoError(t, err)
+	require.Equal(t, slices.Concat([]buffer.DeadRow{{Key: "1", ID: table.ID{Epoch: 1, Seq: 8}}, {Key: "1", ID: table.ID{Epoch: 1, Seq: 9}}}, report.Dropped[place]), missed)
 	p := b.progress()
 	require.EqualValues(t, 11, p.Watermark.Seq)
 	require.EqualValues(t, 11, p.Committed+p.Coalesced+p.Dead)
+}
+
+// Links of replays are forgotten after a week, but not those that lead to what is
+// dead still, and not one before those that it leads to.
+func TestReplaysAreForgotten(t *testing.T) {
+	t.Parallel()
+	b := setupFlush(t, parkDDL, 1)
+	_, err := b.apply("id,v", "i 2|100")
+	require.NoError(t, err)
+	for seq := range uint64(2) {
+		_, err = b.flushAsIs(b.replaying([]uint64{seq + 1}, "i 2|100"))
+		require.NoError(t, err)
+	}
+	left := func(want int) {
+		t.Helper()
+		execute(t, b.pool, `update headpond.replays set at = at - interval '8 days'`)
+		require.NoError(t, NewDirect(b.pool).Forget(t.Context()))
+		require.Equal(t, want, b.count(`select count(*) from headpond.replays`))
+	}
+	left(2)
+	execute(t, b.pool, `alter table t drop constraint t_v_check`)
+	_, err = b.flushAsIs(b.replaying([]uint64{3}, "i 2|100"))
+	require.NoError(t, err)
+	for n := range 3 {
+		left(2 - n)
+	}
 }

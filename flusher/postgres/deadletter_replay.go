@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headpond/headpond/buffer"
 	"github.com/headpond/headpond/buffer/table"
@@ -23,7 +24,6 @@ type replayed struct {
 	letter table.Letter
 	part   int
 	id     table.ID // of the row in the log
-	taken  bool     // the letter was there
 }
 
 // replays takes the letters' names out of the parts' frames.
@@ -66,37 +66,43 @@ func (b *batch) take(ctx context.Context, tx pgx.Tx, all []*replayed) error {
 	}
 	b.first = moveSavepoint // or an error of the rows would undo this
 	b.left, b.dropped = make([]int64, len(b.parts)), make(map[buffer.Place][]buffer.DeadRow)
-	again := make(map[table.ID]int, len(all))
-	for _, r := range all {
-		if n, ok := there[r.letter]; ok {
-			delete(there, r.letter) // a second replay of it in this batch finds it gone
-			again[r.id], r.taken = n+1, true
-		}
-	}
 	b.tries = make([]map[table.ID]int, len(b.parts))
+	var links []stands
 	for _, r := range all {
-		if !r.taken {
-			if err := b.leaveOut(r); err != nil {
+		row := table.Letter{Partition: b.parts[r.part].Place.Partition, ID: r.id}
+		was, ok := there[r.letter]
+		if !ok {
+			key, err := b.leaveOut(r)
+			if err != nil {
 				return err
 			}
+			links = append(links, stands{of: row, by: r.letter, key: key})
 			continue
 		}
+		delete(there, r.letter) // a second replay of it in this batch finds it gone
+		links = append(links, stands{of: r.letter, by: row, key: was.key})
 		if b.tries[r.part] == nil {
 			b.tries[r.part] = make(map[table.ID]int)
 		}
-		b.tries[r.part][r.id] = again[r.id]
+		b.tries[r.part][r.id] = was.replays + 1
 	}
-	return nil
+	return noteStands(ctx, tx, b.table.Name, links)
 }
 
 // querier is a transaction, or the connection of one.
 type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// takeLetters deletes dead letters of a table, and gives how often those that
-// were there had been replayed before.
-func takeLetters(ctx context.Context, tx querier, tbl string, letters []table.Letter) (map[table.Letter]int, error) {
+// taken is a dead letter that was there.
+type taken struct {
+	key     string
+	replays int // before
+}
+
+// takeLetters deletes dead letters of a table, and gives those that were there.
+func takeLetters(ctx context.Context, tx querier, tbl string, letters []table.Letter) (map[table.Letter]taken, error) {
 	parts, epochs, seqs := lettersAsColumns(letters)
 	rows, err := tx.Query(ctx, `
 		with locked as (
@@ -105,15 +111,16 @@ func takeLetters(ctx context.Context, tx querier, tbl string, letters []table.Le
 				on d.partition = x.p and d.epoch = x.e and d.seq = x.s
 			where d.table_name = $1 order by d.id for update of d)
 		delete from headpond.dead_letters d using locked where d.id = locked.id
-		returning d.partition, d.epoch, d.seq, d.replays`, tbl, parts, epochs, seqs)
+		returning d.partition, d.epoch, d.seq, coalesce(d.key, ''), d.replays`, tbl, parts, epochs, seqs)
 	if err != nil {
 		return nil, err
 	}
-	there := make(map[table.Letter]int, len(letters))
-	var partition, replays int
+	there := make(map[table.Letter]taken, len(letters))
+	var partition int
 	var epoch, seq int64
-	_, err = pgx.ForEachRow(rows, []any{&partition, &epoch, &seq, &replays}, func() error {
-		there[letterOf(partition, epoch, seq)] = replays
+	var was taken
+	_, err = pgx.ForEachRow(rows, []any{&partition, &epoch, &seq, &was.key, &was.replays}, func() error {
+		there[letterOf(partition, epoch, seq)] = was
 		return nil
 	})
 	return there, err
@@ -133,23 +140,23 @@ func lettersAsColumns(letters []table.Letter) (parts []int32, epochs, seqs []int
 }
 
 // leaveOut takes a row out of the batch that replays what was replayed before.
-// It counts as coalesced: another one stands for it. Readers must not be given it.
-func (b *batch) leaveOut(r *replayed) error {
+// It counts as coalesced: another one stands for it. Readers must not be given it:
+// its key is dropped.
+func (b *batch) leaveOut(r *replayed) (key string, err error) {
 	p := &b.parts[r.part]
 	at := slices.IndexFunc(p.Frames, func(f *table.Frame) bool { return f.First() == r.id })
 	if at < 0 {
-		return errors.New("a replayed row is not where it was in its batch")
+		return "", errors.New("a replayed row is not where it was in its batch")
 	}
 	if b.table.HasKey() {
-		key, err := b.keyOfRow(p.Frames[at], 0)
-		if err != nil {
-			return err
+		if key, err = b.keyOfRow(p.Frames[at], 0); err != nil {
+			return "", err
 		}
 		b.dropped[p.Place] = append(b.dropped[p.Place], buffer.DeadRow{Key: key, ID: r.id})
 	}
 	p.Frames = slices.Delete(p.Frames, at, at+1)
 	b.left[r.part]++
-	return nil
+	return key, nil
 }
 
 // keyOfRow is the primary key of row i of a frame, as it is written in paths.

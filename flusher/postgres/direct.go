@@ -202,11 +202,15 @@ func (x *Tx) TakeLetters(ctx context.Context, tableName string, letters []table.
 		return nil, storeError("take dead letters", err)
 	}
 	there = make([]bool, len(letters))
+	var links []stands
 	for i, l := range letters {
-		_, there[i] = taken[l]
+		was, ok := taken[l]
+		if there[i] = ok; ok {
+			links = append(links, stands{of: l, key: was.key})
+		}
 		delete(taken, l)
 	}
-	return there, nil
+	return there, storeError("note replays", noteStands(ctx, x.conn, tableName, links))
 }
 
 // Write writes the rows of a frame, which are numbered from 0. Those that
@@ -242,8 +246,17 @@ func refusal(pg *pgconn.PgError) *table.FieldError {
 // noOrphans: who waits for an answer does not wait for a parent row.
 func noOrphans(context.Context, *pgconn.PgError, bool) error { return nil }
 
-// ForgetMarks forgets those that are older than a day.
-func (d *Direct) ForgetMarks(ctx context.Context) error {
+// Forget forgets marks that are older than a day, and replays that are older than
+// a week, but for those that lead to a dead letter: of a chain the last first.
+func (d *Direct) Forget(ctx context.Context) error {
 	_, err := d.pool.Exec(ctx, "delete from headpond.marks where at < now() - interval '24 hours'")
-	return storeError("forget marks", err)
+	if err != nil {
+		return storeError("forget marks", err)
+	}
+	_, err = d.pool.Exec(ctx, `
+		delete from headpond.replays r where r.at < now() - interval '7 days'
+			and not exists (select from headpond.replays n where (n.table_name, n.partition, n.seq, n.epoch) = (r.table_name, r.new_partition, r.new_seq, r.new_epoch))
+			and not exists (select from headpond.dead_letters n where (n.table_name, n.partition, n.epoch, n.seq) = (r.table_name, r.new_partition, r.new_epoch, r.new_seq))
+			and not exists (select from headpond.discarded n where (n.table_name, n.partition, n.epoch, n.seq) = (r.table_name, r.new_partition, r.new_epoch, r.new_seq))`)
+	return storeError("forget replays", err)
 }

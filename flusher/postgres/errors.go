@@ -23,10 +23,16 @@ const (
 	rowError    = flusher.Class("row") // one row's fault: dead letter
 )
 
-// classes maps SQLSTATEs to classes, the longest prefix wins. What is not
-// listed is environment: keep the data. TestClassifyEverySQLState pins each.
+// classes maps SQLSTATEs to classes, the longest prefix wins. All of Postgres' own
+// are here. What is not is environment: keep the data, unless the code was made up
+// (madeUp). TestClassifyEverySQLState pins each.
 // Source: PostgreSQL 15 documentation, appendix A.
 var classes = map[string]flusher.Class{
+	"01": environment, "02": environment, "03": environment, "08": environment, "0B": environment, "0F": environment,
+	"0L": environment, "0P": environment, "0Z": environment, "24": environment, "25": environment, "26": environment,
+	"28": environment, "2B": environment, "2D": environment, "34": environment, "3B": environment, "53": environment,
+	"57": environment, "58": environment, "F0": environment, "HV": environment, "XX": environment,
+
 	"09":    rowError,    // triggered action exception
 	"0A":    schemaError, // feature not supported (RLS, views …)
 	"20":    rowError,    // CASE without a match, in a trigger
@@ -63,13 +69,33 @@ var classes = map[string]flusher.Class{
 	"XX002": corruption,
 }
 
-func classOf(sqlstate string) flusher.Class {
-	for n := len(sqlstate); n >= 2; n-- {
-		if c, ok := classes[sqlstate[:n]]; ok {
-			return c
-		}
+func classOf(pg *pgconn.PgError) flusher.Class {
+	if c, known := classOfState(pg.Code); known {
+		return c
+	}
+	if madeUp(pg) {
+		return rowError
 	}
 	return environment
+}
+
+func classOfState(sqlstate string) (c flusher.Class, known bool) {
+	for n := len(sqlstate); n >= 2; n-- {
+		if c, known = classes[sqlstate[:n]]; known {
+			return c, true
+		}
+	}
+	return environment, false
+}
+
+// madeUp reports whether a trigger or a function has raised an error with a SQLSTATE
+// of its own (RAISE … USING ERRCODE = 'ZX001'). Whoever wrote that meant the row, as
+// with P0001; taken for the environment's, one row would hold up its partition for
+// ever. A code of Postgres' own that is raised means what it always means: a function
+// may pass on what it was told. The routine is that of the server's source.
+func madeUp(pg *pgconn.PgError) bool {
+	_, known := classOfState(pg.Code)
+	return !known && pg.Routine == "exec_stmt_raise" && pg.File == "pl_exec.c"
 }
 
 // classify says what err is about. 57014 is environment in both its meanings: a
@@ -88,7 +114,7 @@ func classify(err error) (flusher.Class, *pgconn.PgError) {
 	case pg.Code == "0A000" && pg.Routine == "RevalidateCachedQuery": // "cached plan must not change result type"
 		return environment, pg // of a function or a pooler; the connection is not used again
 	}
-	return classOf(pg.Code), pg
+	return classOf(pg), pg
 }
 
 // withoutState: errors that the server did not send.
@@ -122,7 +148,8 @@ func (e *FlushError) Unwrap() error { return e.err }
 func (e *FlushError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "flush table=%s: ", e.Table)
-	if _, pg := classify(e.err); pg != nil {
+	_, pg := classify(e.err)
+	if pg != nil {
 		fmt.Fprintf(&b, "%s (SQLSTATE %s)", pg.Message, pg.Code)
 	} else {
 		b.WriteString(e.err.Error())
@@ -130,6 +157,11 @@ func (e *FlushError) Error() string {
 	switch e.class {
 	case schemaError:
 		b.WriteString("; the table is halted and goes on by itself when its schema is mended; nothing is lost meanwhile")
+	case environment:
+		if pg != nil {
+			b.WriteString("; its rows stay in Redis and are tried again; if that goes on, look at what PostgreSQL says, " +
+				"and at the table's triggers and functions where the SQLSTATE may be theirs")
+		}
 	case corruption:
 		b.WriteString("; the database is damaged: stop writing to it, copy its files and look at its disk before anything else; " +
 			"the table is halted, and its rows stay in Redis")

@@ -42,11 +42,31 @@ func TestClassifyEverySQLState(t *testing.T) {
 		c, pg := classify(fmt.Errorf("copy: %w", &pgconn.PgError{Code: state, Severity: "ERROR"}))
 		require.Equal(t, want, c, state)
 		require.Equal(t, state, pg.Code)
+		again, _ := classify(raised(state))
+		require.Equal(t, want, again, state)
 		fatal, _ := classify(&pgconn.PgError{Code: state, Severity: "TÖDLICH", SeverityUnlocalized: "FATAL"})
 		require.Equal(t, unreachable, fatal, state)
 	}
 	for _, state := range []string{"", "99999", "ABCDE", "X"} { // unknown: the data is kept
 		c, _ := classify(&pgconn.PgError{Code: state})
+		require.Equal(t, environment, c, state)
+	}
+}
+
+// raised is an error of RAISE in PL/pgSQL.
+func raised(state string) *pgconn.PgError {
+	return &pgconn.PgError{Code: state, Severity: "ERROR", Message: "custom", File: "pl_exec.c", Routine: "exec_stmt_raise"}
+}
+
+// A SQLSTATE that somebody made up is of the row that he meant.
+func TestClassifyMadeUp(t *testing.T) {
+	t.Parallel()
+	for _, state := range []string{"ZX001", "45000", "99999", "U0001", "ABCDE"} {
+		c, _ := classify(raised(state))
+		require.Equal(t, rowError, c, state)
+		of := raised(state)
+		of.Routine = "exec_stmt_fors" // whatever that would be
+		c, _ = classify(of)
 		require.Equal(t, environment, c, state)
 	}
 }

@@ -29,7 +29,7 @@ func (e *Edge) Generate(ctx context.Context, t *table.Table, row table.Row) erro
 	}
 	answers, err := e.ask(ctx, []question{generate(t, row, targets)})
 	if err == nil && answers[0].err != nil {
-		if classOf(answers[0].err.Code) == rowError {
+		if classOf(answers[0].err) == rowError {
 			return e.whyNotGenerated(ctx, t, row, targets, answers[0].err)
 		}
 		err = answers[0].err
@@ -59,7 +59,7 @@ func (e *Edge) whyNotGenerated(ctx context.Context, t *table.Table, row table.Ro
 	}
 	guilty := &t.Columns[targets[0]] // unless it is another one
 	for i := range answers {
-		if a := answers[i].err; a != nil && classOf(a.Code) == rowError {
+		if a := answers[i].err; a != nil && classOf(a) == rowError {
 			guilty, pg = &t.Columns[targets[i+1]], answers[i].err
 		}
 	}

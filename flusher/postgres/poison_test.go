@@ -57,6 +57,33 @@ func TestTooManyRefusedLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestRaisedInATrigger: a row that a trigger refuses dies alone, whatever SQLSTATE was
+// made up for it, in a COPY and in a merge, before and after the row. One of Postgres'
+// own is taken for what it is: no row goes, and the error says what to look at.
+func TestRaisedInATrigger(t *testing.T) {
+	t.Parallel()
+	for _, when := range []string{"before", "after"} {
+		b := setupFlush(t, fmt.Sprintf(`create table t (id int primary key, v int);
+			create function refuse() returns trigger language plpgsql as $$ begin
+				if new.v = 13 then raise exception 'custom' using errcode = 'ZX001'; end if;
+				if new.v = 14 then raise exception 'custom' using errcode = '53100'; end if;
+				return new; end $$;
+			create trigger refuse %s insert or update on t for each row execute function refuse()`, when), 1)
+		_, err := b.apply("id,v", "i 1|1", "i 2|13", "i 3|3")
+		require.NoError(t, err)
+		_, err = b.apply("id,v", "p 4|4", "p 3|13", "p 5|5")
+		require.NoError(t, err)
+		require.Equal(t, []string{"(1,1)", "(3,3)", "(4,4)", "(5,5)"}, b.table())
+		require.Equal(t, []string{"2 ZX001", "5 ZX001"}, b.parks())
+
+		_, err = b.apply("id,v", "i 6|6", "i 7|14")
+		require.Equal(t, flusher.Environment, flusher.ClassOf(err))
+		require.ErrorContains(t, err, "flush table=t: custom (SQLSTATE 53100)")
+		require.ErrorContains(t, err, "look at what PostgreSQL says")
+		require.EqualValues(t, 6, b.progress().Watermark.Seq)
+	}
+}
+
 // Values that ALTER TABLE has made unreadable count as refused: there may be many.
 func TestRefusalsOfRetypedRows(t *testing.T) {
 	t.Parallel()

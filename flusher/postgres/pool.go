@@ -153,7 +153,7 @@ func blamesSchema(pg *pgconn.PgError) bool {
 // the server's state. XX000 is "internal error", and what input functions of
 // some extensions (hstore) say of a value they cannot read.
 func blamesData(pg *pgconn.PgError) bool {
-	if pg.Code == "XX000" {
+	if pg.Code == "XX000" || madeUp(pg) {
 		return true
 	}
 	switch pg.Code[:2] {

@@ -126,25 +126,45 @@ func (w *Watermarks) Progress(ctx context.Context) ([]buffer.Progress, error) {
 	})
 }
 
-// Dead lists the dead letters of a place after a seq, up to another, and those that
-// were discarded lately.
+// Dead lists the dead letters of a place after a seq, up to another, those that
+// were discarded lately, and those whose replay ended as one of these.
 func (w *Watermarks) Dead(ctx context.Context, p buffer.Place, after, upto uint64) ([]buffer.DeadLetter, error) {
 	rows, err := w.pool.Query(ctx, `
-		select epoch, seq, sqlstate, message from headpond.dead_letters
+		select epoch, seq, sqlstate, message, true, false from headpond.dead_letters
 		where table_name = $1 and partition = $2 and seq > $3 and seq <= $4
 		union all
-		select epoch, seq, sqlstate, message || ' (discarded by an operator)' from headpond.discarded
+		select epoch, seq, sqlstate, message || ' (discarded by an operator)', false, false from headpond.discarded
+		where table_name = $1 and partition = $2 and seq > $3 and seq <= $4
+		union all
+		select epoch, seq, '', '', false, true from headpond.replays
 		where table_name = $1 and partition = $2 and seq > $3 and seq <= $4 order by seq`,
 		p.Table, p.Partition, int64(after), int64(upto)) //nolint:gosec // below 2^53
 	if err != nil {
 		return nil, fmt.Errorf("read dead letters: %w", err)
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (d buffer.DeadLetter, err error) {
-		var epoch, seq int64
-		err = row.Scan(&epoch, &seq, &d.SQLState, &d.Message)
-		d.ID = table.ID{Epoch: uint64(epoch), Seq: uint64(seq)} //nolint:gosec // never negative
-		return d, err
+	var out []buffer.DeadLetter
+	var epoch, seq int64
+	var sqlstate, message string
+	var lies, replayed, anyReplayed bool
+	_, err = pgx.ForEachRow(rows, []any{&epoch, &seq, &sqlstate, &message, &lies, &replayed}, func() error {
+		if anyReplayed = anyReplayed || replayed; replayed {
+			return nil
+		}
+		name := letterOf(p.Partition, epoch, seq)
+		d := buffer.DeadLetter{ID: name.ID, SQLState: sqlstate, Message: message}
+		if lies {
+			d.Lies = name
+		}
+		out = append(out, d)
+		return nil
 	})
+	if err != nil {
+		return nil, fmt.Errorf("read dead letters: %w", err)
+	}
+	if !anyReplayed { // nearly always
+		return out, nil
+	}
+	return w.withReplayed(ctx, p, after, upto, out)
 }
 
 // Watermark of one place.
