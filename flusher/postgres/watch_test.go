@@ -392,7 +392,7 @@ func TestWatchMigratesInstalledFunctions(t *testing.T) {
 	require.NoError(t, err)
 	_, older, _ := strings.Cut(string(sql), "create function headpond.watch_function")
 	older, _, _ = strings.Cut(older, "-- +goose")
-	b.exec("delete from headpond.migrations where version_id >= 8; create or replace function headpond.watch_function" + older)
+	b.exec("delete from headpond.migrations where version_id >= 8; drop table headpond.replays; create or replace function headpond.watch_function" + older)
 	require.ErrorContains(t, b.watches.Install(t.Context(), b.table("t0")), "headpond migrate up")
 	for _, name := range []string{"t0", "t1", "beside", "stale"} {
 		var function string
