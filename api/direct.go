@@ -89,6 +89,7 @@ func (s *Server) writeDirectly(ctx context.Context, tasks []*task, strict bool) 
 	for _, name := range slices.Sorted(maps.Keys(byTable)) {
 		d.groups = append(d.groups, byTable[name])
 	}
+	defer s.survive("direct write", d.fail)
 	if err := d.run(ctx); err != nil {
 		d.fail(err)
 	}

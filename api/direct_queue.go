@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"runtime/debug"
 	"sync"
 )
 
@@ -67,6 +68,17 @@ func (s *Server) leadDirect(q *directQueue) {
 		for _, t := range tasks {
 			t.done.Done()
 		}
+	}
+}
+
+// survive ends operations whose leader panicked: no request may end the process
+// with all that others have in it. Deferred.
+func (s *Server) survive(what string, fail func(error)) {
+	if p := recover(); p != nil {
+		s.log.Error(what+" panicked", "error", p, "stack", string(debug.Stack()))
+		err := fault(codeInternal, "Something went wrong inside Headpond; its log says more.")
+		err.Applied = "unknown"
+		fail(err)
 	}
 }
 

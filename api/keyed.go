@@ -148,6 +148,12 @@ func (k *keyed) take(lead []*keyQueue, rest map[*keyQueue][]*task) []*keyQueue {
 func (k *keyed) lead(lead []*keyQueue) {
 	rest := make(map[*keyQueue][]*task, len(lead))
 	began := time.Now()
+	defer k.s.survive("keyed write", func(err error) {
+		for q := range rest {
+			k.giveUp(q, rest, err)
+		}
+		go k.lead(lead) // what came meanwhile
+	})
 	for {
 		if lead = k.take(lead, rest); len(lead) == 0 {
 			return
@@ -214,6 +220,7 @@ func (k *keyed) read(lead []*keyQueue, rest map[*keyQueue][]*task) (ready []*key
 	for i, q := range unknown {
 		if errs[i] == nil {
 			g.Go(func() error {
+				defer k.s.survive("keyed read", func(err error) { errs[i] = err })
 				errs[i] = k.learn(ctx, q, rest[q][0], found[i])
 				return nil
 			})

@@ -288,6 +288,40 @@ func TestPanics(t *testing.T) {
 	require.Equal(t, 3, s.count("t"))
 }
 
+// TestLeadersPanic: nor do those who write for several requests end the process, or
+// leave anybody waiting.
+func TestLeadersPanic(t *testing.T) {
+	t.Parallel()
+	s := setup(t, `create table t (id int primary key, v int); insert into t values (1, 1), (2, 1); create table direct (id int primary key, v int)`)
+	s.switchAll("write-through", "direct")
+	s.edge.beforeLoad = func() { panic("secret of the edge") }
+	s.edge.beforeCommit = func() error { panic("secret of the edge") }
+	ask := func(status int) {
+		var all sync.WaitGroup
+		for _, path := range []string{s.path("t", "1"), s.path("t", "2"), s.path("direct", "1"), s.path("direct", "2")} {
+			for range 3 {
+				all.Go(func() {
+					a := s.do("POST", path+"/increment", `{"v":1}`)
+					if status < 300 {
+						require.Less(t, a.status, 300, "%s", a.body)
+						return
+					}
+					require.Equal(t, "unknown", a.problem(t, status, "internal").Applied)
+					require.NotContains(t, string(a.body), "secret")
+				})
+			}
+		}
+		all.Wait()
+	}
+	ask(500)
+	s.edge.beforeLoad, s.edge.beforeCommit = nil, nil
+	ask(202)
+	s.startFlusher()
+	s.flushed()
+	require.Equal(t, "1:4 2:4", s.text(`select string_agg(id || ':' || v, ' ' order by id) from t`))
+	require.Equal(t, "1:3 2:3", s.text(`select string_agg(id || ':' || v, ' ' order by id) from direct`))
+}
+
 // TestBeforeTheCatalogIsRead: nothing is known yet, not even that there is no
 // such table.
 func TestBeforeTheCatalogIsRead(t *testing.T) {

@@ -196,7 +196,8 @@ func (s *Server) onError(err error, c echo.Context) {
 	status := p.Code.status()
 	id := traceID(c.Request())
 	if p.Code == codeInternal && c.Get(sent) != nil {
-		p.Applied = "unknown"
+		mine := *p // other requests may have the same one
+		mine.Applied, p = "unknown", &mine
 	}
 	if p.Code == codeInternal && !errors.Is(err, context.Canceled) { // the client is gone: no failure of ours
 		s.log.Error("request failed", "method", c.Request().Method, "path", c.Path(), "trace_id", id, "error", err)
