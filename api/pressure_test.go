@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"testing"
@@ -212,4 +213,33 @@ func TestRedisNearlyFull(t *testing.T) {
 	s.startFlusher()
 	s.flushed()
 	require.EqualValues(t, accepted, s.count("t"))
+}
+
+// TestFateOfWritesIsTold: while Postgres is away it is told that writes wait, and of
+// a table whose backlog is full that they are refused.
+func TestFateOfWritesIsTold(t *testing.T) {
+	t.Parallel()
+	s := setupWith(t, `create table t (id int primary key); create table u (id int primary key)`, options{
+		cuttable: true, buffer: buffer.Config{Caps: buffer.Caps{Rows: 2}},
+	})
+	s.sampling()
+	s.post("t", `{"id":1}`)
+	s.wire.cut()
+	says := func(words string) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			a, err := s.client.Get(s.url + "/readyz?verbose")
+			require.NoError(t, err)
+			ready, err := io.ReadAll(a.Body)
+			require.NoError(t, err)
+			require.NoError(t, a.Body.Close())
+			return strings.Contains(s.pressure().Why, words) && strings.Contains(string(ready), words)
+		}, 30*time.Second, 50*time.Millisecond, words)
+	}
+	says("Postgres does not answer. Writes are accepted and wait in Redis; reads")
+	s.post("t", `{"id":2}`)
+	s.do("POST", s.path("t"), `{"id":3}`).problem(t, 503, "backlog_full")
+	says("Writes of " + s.schema + ".t are refused, because the backlog is full; others are accepted and wait in Redis; reads")
+	s.post("u", `[{"id":1},{"id":2}]`)
+	says("Writes are refused, because the backlog is full; reads")
 }

@@ -39,6 +39,7 @@ type Edge interface {
 	List(ctx context.Context, t *table.Table, q *table.Query, each func(table.Row) bool) error
 	// Transact runs do in a transaction, and commits when it gives no error. buffer.ErrCommitUnknown says that the COMMIT was not answered; with any other error nothing was applied.
 	Transact(ctx context.Context, tables []*table.Table, do func(Tx) error) error
+	// Ping reports whether Postgres answers and takes writes. An error with a method Answer tells what it said.
 	Ping(ctx context.Context) error
 }
 
@@ -93,11 +94,17 @@ func (s *Server) SetTables(tables map[string]*Served) {
 }
 
 // served finds a table that can take requests.
-func (s *Server) served(name string) (*Served, error) { return s.tables.Load().served(name) }
+func (s *Server) served(name string) (*Served, error) {
+	c := s.tables.Load()
+	if c == nil {
+		return nil, fault(codeStoreUnavailable, "%s", s.whyUnread())
+	}
+	return c.served(name)
+}
 
 func (c *catalog) served(name string) (*Served, error) {
 	if c == nil {
-		return nil, fault(codeStoreUnavailable, "The catalog was not read yet: Postgres has not answered since the start.")
+		return nil, fault(codeStoreUnavailable, "The catalog was not read yet.").hint("GET /readyz?verbose says why.")
 	}
 	t, ok := (*c)[name]
 	if !ok {
