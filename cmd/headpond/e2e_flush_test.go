@@ -46,7 +46,7 @@ func TestFlushCommand(t *testing.T) {
 	f, _ := flush(0, "--wait", "0s", "other")
 	require.True(t, f.Flushed)
 	_, said := flush(1, "other", "nosuch")
-	require.Contains(t, said, "There is no table of this name")
+	require.Contains(t, said, "flush table=nosuch: There is no table of this name")
 
 	flusher(t, program, h.database, h.redis)
 	f, _ = flush(0, "--wait", "20s")

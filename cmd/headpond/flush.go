@@ -58,7 +58,11 @@ func flush(ctx context.Context, c *cli.Command) error {
 	parts, errs := make([]flushed, len(paths)), make([]error, len(paths))
 	var asked sync.WaitGroup
 	for i, path := range paths {
-		asked.Go(func() { parts[i], errs[i] = askToFlush(ctx, base+path, wait) })
+		asked.Go(func() {
+			if parts[i], errs[i] = askToFlush(ctx, base+path, wait); errs[i] != nil && c.Args().Present() {
+				errs[i] = fmt.Errorf("flush table=%s: %w", c.Args().Get(i), errs[i])
+			}
+		})
 	}
 	asked.Wait()
 	if err := errors.Join(errs...); err != nil {
