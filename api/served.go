@@ -39,7 +39,6 @@ type Edge interface {
 	List(ctx context.Context, t *table.Table, q *table.Query, each func(table.Row) bool) error
 	// Transact runs do in a transaction, and commits when it gives no error. buffer.ErrCommitUnknown says that the COMMIT was not answered; with any other error nothing was applied.
 	Transact(ctx context.Context, tables []*table.Table, do func(Tx) error) error
-	// Ping reports whether Postgres answers and takes writes. An error with a method Answer tells what it said.
 	Ping(ctx context.Context) error
 }
 
