@@ -28,6 +28,7 @@ type books struct {
 type sample struct {
 	at     time.Time
 	tables map[string]Book
+	kept   int64 // bytes that this process ever kept until they were committed
 }
 
 // Book is one table in the books.
@@ -226,7 +227,8 @@ func (s *Server) Sample(ctx context.Context) error {
 const sampleTime = time.Second
 
 func (s *Server) note(r *survey) {
-	sm := sample{at: r.at, tables: booksOf(r.lines)}
+	_, kept := s.buffer.Keeping()
+	sm := sample{at: r.at, tables: booksOf(r.lines), kept: kept}
 	s.books.mu.Lock()
 	defer s.books.mu.Unlock()
 	s.books.samples = append(s.books.samples, sm)
@@ -275,6 +277,18 @@ func (b *books) rates(name string, now ledgerLine, at time.Time) (in, out float6
 		return max(float64(now.Accepted-before.Accepted)/seconds, 0), max(float64(done)/seconds, 0)
 	}
 	return 0, 0
+}
+
+// keeps is how many bytes a second this process keeps until they are committed.
+func (b *books) keeps(ever int64, at time.Time) float64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, sm := range b.samples {
+		if seconds := at.Sub(sm.at).Seconds(); seconds >= 0.5 {
+			return float64(ever-sm.kept) / seconds
+		}
+	}
+	return 0
 }
 
 // saved is how many rows of a table were coalesced, in the window up to now.

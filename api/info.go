@@ -99,14 +99,14 @@ func (s *Server) readyz(c echo.Context) error {
 	if unsafe := d.Unsafe(); unsafe != nil {
 		checks["redis"], status = unsafe.Sentence(), http.StatusServiceUnavailable
 	}
-	if s.tables.Load() == nil {
-		checks["catalog"], status = "not read yet: Postgres has not answered since the start", http.StatusServiceUnavailable
+	if why := s.whyUnread(); why != "" {
+		checks["catalog"], status = why, http.StatusServiceUnavailable
 	}
 	if s.draining.Load() {
 		checks["draining"], status = "yes: the process is shutting down", http.StatusServiceUnavailable
 	}
-	if err := s.edge.Ping(ctx); err != nil {
-		checks["postgres"] = "Postgres does not answer; writes are accepted and wait, reads come from the cache alone"
+	if trouble := s.postgresTrouble(ctx); trouble != "" {
+		checks["postgres"] = trouble + " " + s.fateNow() + "; reads come from the cache alone."
 	}
 	var lost int64
 	for _, b := range s.Books() {

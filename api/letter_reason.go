@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/headpond/headpond/buffer"
+	"github.com/headpond/headpond/buffer/table"
 )
 
 // reason says in plain words why Postgres refused a row, and what to do.
@@ -17,15 +18,15 @@ const (
 // reasons by SQLSTATE. {column} and {constraint} stand for what refused the row.
 var reasons = map[string]reason{
 	"23505": {
-		"A row with the same value of {constraint} is there already.",
+		"A row with the same value is there already, and {constraint} allows only one.",
 		"Look at that row. Discard this one if it is the same write; else replay it with another key, or remove that row and replay.",
 	},
 	"23503": {
-		"It refers to a row that is not there, or others refer to the row that it removes ({constraint}).",
-		"Add the row that it refers to (or remove those that refer to it), and replay it.",
+		"It refers to a row that is not there, or others refer to the value that it changes ({constraint}).",
+		"Add the row that it refers to (or change those that refer to it), and replay it.",
 	},
 	"23502": {"{column} must not be null, and this row has no value there.", "Replay it with a value for that column."},
-	"23514": {"The row breaks the rule {constraint}.", mendRule},
+	"23514": {"The row breaks {constraint}.", mendRule},
 	"23P01": {
 		"The row excludes, or is excluded by, one that is there ({constraint}).",
 		"Look at the rows that it meets. Replay it corrected, or when they are gone.",
@@ -73,6 +74,22 @@ var reasons = map[string]reason{
 	},
 }
 
+// foreignKeyReasons are for 23503 where the operation tells which end of the
+// foreign key the row is.
+var foreignKeyReasons = map[table.Op]reason{
+	table.OpInsert: missingParent,
+	table.OpIgnore: missingParent,
+	table.OpDelete: {
+		"Others refer to the row that it removes ({constraint}).",
+		"Remove or change the rows that refer to it, and replay it; or discard it.",
+	},
+}
+
+var missingParent = reason{
+	"It refers to a row that is not there ({constraint}).",
+	"Add the row that it refers to, and replay it; or replay it corrected.",
+}
+
 // classReasons are for what reasons does not have, by the class of the SQLSTATE.
 var classReasons = map[string]reason{
 	"22": {"A value is not one that the database can work with.", mendOrCorrect},
@@ -82,6 +99,9 @@ var classReasons = map[string]reason{
 
 func reasonOf(l *buffer.Letter) reason {
 	r, known := reasons[l.SQLState]
+	if of, tells := foreignKeyReasons[l.Op]; tells && l.SQLState == "23503" {
+		r = of
+	}
 	if !known && len(l.SQLState) == 5 {
 		r, known = classReasons[l.SQLState[:2]]
 	}

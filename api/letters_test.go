@@ -113,7 +113,7 @@ func TestDeadLetters(t *testing.T) {
 	s := setupWith(t, letterDDL, options{listTTL: time.Hour})
 	s.startFlusher()
 	for _, x := range []struct{ name, row, group, says, mend string }{
-		{"check", `{"id":2,"n":100}`, "23514:low", "rule the constraint low", `alter table l drop constraint low`},
+		{"check", `{"id":2,"n":100}`, "23514:low", "The row breaks the constraint low.", `alter table l drop constraint low`},
 		{"unique", `{"id":3,"code":"taken"}`, "23505:l_code_key", "is there already", `update l set code = null where id = 1`},
 		{"foreign key", `{"id":4,"owner":7}`, "23503:l_owner_fkey", "refers to a row that is not there", `insert into owner values (7)`},
 		{"exclusion", `{"id":5,"spot":"[2,3)"}`, "23P01:apart", "excludes", `alter table l drop constraint apart`},

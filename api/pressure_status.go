@@ -15,7 +15,8 @@ type pressureStatus struct {
 	// Redis is its memory; null before it was read.
 	Redis *memoryStatus `json:"redis_memory"`
 	// Down is how long Postgres may be away before a write is refused, at the rate
-	// at which rows come in now; null when none do, or when nothing bounds it.
+	// at which rows come in now: the smallest of all caps, 0 when writes are refused
+	// already. While none come in limits.max_lag alone bounds it: null without that.
 	Down *int64 `json:"postgres_may_be_down_for_ms"`
 }
 
@@ -57,8 +58,7 @@ func (s *Server) pressed(st *status) {
 			st.Warnings = append(st.Warnings, memoryWarning(memory)...)
 		}
 	}
-	total := outage{rows: math.Inf(1), bytes: math.Inf(1), lag: math.Inf(1)}
-	total.cap(caps.TotalRows-st.Backlog.Rows, caps.TotalRows, caps.TotalBytes-int64(st.Backlog.Bytes), caps.TotalBytes) //nolint:gosec // below 2^53
+	total := roomOf(caps.TotalRows-st.Backlog.Rows, caps.TotalRows, caps.TotalBytes-int64(st.Backlog.Bytes), caps.TotalBytes) //nolint:gosec // below 2^53
 	room := math.Inf(1)
 	if memory.Max > 0 {
 		room = max(buffer.MemoryLimit*float64(memory.Max)-float64(memory.Pinned), 0)
@@ -70,21 +70,19 @@ func (s *Server) pressed(st *status) {
 		bytes += t.Rates.In * size
 		stored += t.Rates.In * (size + s.indexBytes(name))
 	}
-	all := min(total.seconds(rows, bytes), over(room, stored))
+	all := min(total.seconds(rows, bytes), over(room, stored), s.untilHeld(st.At))
 	down := all
 	for name, t := range st.Tables {
 		t.Limit, t.Resume = limit, resume
 		if r := s.buffer.Refusing(name); r.Full != nil {
 			t.Refusing = &refusingStatus{Cap: r.Full.Cap, Detail: fullText(r.Full), Since: r.Since.UTC()}
 		}
-		o := outage{rows: math.Inf(1), bytes: math.Inf(1), lag: math.Inf(1)}
-		o.cap(caps.Rows-t.Backlog.Rows, caps.Rows, caps.Bytes-int64(t.Backlog.Bytes), caps.Bytes) //nolint:gosec // below 2^53
-		if caps.Lag > 0 {
-			o.lag = max((caps.Lag - time.Duration(t.OldestMS)*time.Millisecond).Seconds(), 0)
-		}
-		own := math.Inf(1)
+		own := s.untilRefused(name, &t, caps)
 		if t.Rates.In > 0 {
-			own = min(o.seconds(t.Rates.In, t.Rates.In*s.rowBytes(&t)), all)
+			own = min(own, all)
+		}
+		if t.Refusing != nil || !st.Redis.OK {
+			own = 0
 		}
 		t.Down = milliseconds(own)
 		down = min(down, own)
@@ -99,21 +97,53 @@ func thresholds(rows, bytes int64, lag time.Duration) (limit, resume capStatus) 
 	return limit, capStatus{part(rows), part(bytes), part(lag.Milliseconds())}
 }
 
-// outage is the room that is left under caps.
-type outage struct{ rows, bytes, lag float64 }
+// untilRefused is how many seconds Postgres may be away until the caps of a table
+// and of its partitions are reached.
+func (s *Server) untilRefused(name string, t *tableStatus, caps buffer.Caps) float64 {
+	size := s.rowBytes(t)
+	own := roomOf(caps.Rows-t.Backlog.Rows, caps.Rows, caps.Bytes-int64(t.Backlog.Bytes), caps.Bytes).seconds(t.Rates.In, t.Rates.In*size) //nolint:gosec // below 2^53
+	sv, err := s.served(name)
+	if err != nil {
+		return own
+	}
+	if caps.Lag > 0 && !sv.Target.Direct() {
+		own = min(own, max((caps.Lag-time.Duration(t.OldestMS)*time.Millisecond).Seconds(), 0))
+	}
+	rows, bytes := sv.Target.MaxRows, sv.Target.MaxBytes
+	for i := range t.Partitions {
+		l := &t.Partitions[i]
+		own = min(own, roomOf(rows-l.BacklogRows, rows, bytes-int64(l.BacklogSize), bytes).seconds(l.Rates.In, l.Rates.In*size)) //nolint:gosec // below 2^53
+	}
+	return own
+}
 
-func (o *outage) cap(rows, mostRows, bytes, mostBytes int64) {
+// untilHeld is how many seconds it takes until this process keeps as much as it may.
+func (s *Server) untilHeld(at time.Time) float64 {
+	limit, ever := s.buffer.Keeping()
+	if limit == 0 {
+		return math.Inf(1)
+	}
+	return over(float64(max(limit-s.buffer.Held(), 0)), s.books.keeps(ever, at))
+}
+
+// outage is the room that is left under caps.
+type outage struct{ rows, bytes float64 }
+
+// roomOf: a cap of 0 is none.
+func roomOf(rows, mostRows, bytes, mostBytes int64) outage {
+	o := outage{math.Inf(1), math.Inf(1)}
 	if mostRows > 0 {
 		o.rows = float64(max(rows, 0))
 	}
 	if mostBytes > 0 {
 		o.bytes = float64(max(bytes, 0))
 	}
+	return o
 }
 
 // seconds until it is used up at these rates.
-func (o *outage) seconds(rows, bytes float64) float64 {
-	return min(over(o.rows, rows), over(o.bytes, bytes), o.lag)
+func (o outage) seconds(rows, bytes float64) float64 {
+	return min(over(o.rows, rows), over(o.bytes, bytes))
 }
 
 func over(room, rate float64) float64 {

@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"testing"
@@ -118,6 +119,7 @@ func TestPostgresMayBeDown(t *testing.T) {
 	require.Nil(t, st.Pressure.Down)
 	require.NotNil(t, st.Pressure.Memory)
 	require.Positive(t, st.Pressure.Memory.Limit)
+	require.Nil(t, st.Tables[s.schema+".t"].Down)
 	require.Eventually(t, func() bool {
 		s.post("t", `{"v":1}`)
 		st = s.pressure()
@@ -127,6 +129,38 @@ func TestPostgresMayBeDown(t *testing.T) {
 	require.NotNil(t, st.Tables[s.schema+".t"].Down)
 	require.LessOrEqual(t, *st.Pressure.Down, *st.Tables[s.schema+".t"].Down)
 	require.Nil(t, st.Tables[s.schema+".u"].Down)
+}
+
+// TestPostgresMayBeDownByTheSmallestCap: whichever is reached first, 0 when it was,
+// and limits.max_lag while nothing comes in.
+func TestPostgresMayBeDownByTheSmallestCap(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]options{
+		"rows":        {buffer: buffer.Config{Caps: buffer.Caps{Rows: 200}}},
+		"bytes":       {buffer: buffer.Config{Caps: buffer.Caps{Bytes: 200 * 40}}},
+		"total_rows":  {buffer: buffer.Config{Caps: buffer.Caps{TotalRows: 200}}},
+		"total_bytes": {buffer: buffer.Config{Caps: buffer.Caps{TotalBytes: 200 * 40}}},
+		"held":        {buffer: buffer.Config{Memory: 100_000}},
+		"partition":   {partitions: 1, maxRows: 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o.buffer.Caps.Lag = time.Hour
+			s := setupWith(t, `create table t (id uuid primary key default gen_random_uuid(), v int); create table u (id int primary key)`, o)
+			s.sampling()
+			st := s.pressure()
+			require.EqualValues(t, 3_600_000, *st.Pressure.Down, "nothing comes in")
+			require.EqualValues(t, 3_600_000, *st.Tables[s.schema+".u"].Down)
+			bounded := false
+			require.Eventually(t, func() bool {
+				a := s.do("POST", s.path("t"), `{"v":1}`)
+				st = s.pressure()
+				bounded = bounded || a.status == 202 && 0 < *st.Pressure.Down && *st.Pressure.Down < 600_000
+				return a.status == 503 && *st.Pressure.Down == 0 && *st.Tables[s.schema+".t"].Down == 0
+			}, 60*time.Second, 20*time.Millisecond)
+			require.True(t, bounded, "it was seen coming")
+		})
+	}
 }
 
 // TestRedisNearlyFull: writes are refused before Redis refuses them, so that it
@@ -171,10 +205,41 @@ func TestRedisNearlyFull(t *testing.T) {
 	errors, err := s.rdb.Info(ctx, "errorstats").Result()
 	require.NoError(t, err)
 	require.NotContains(t, errors, "errorstat_OOM", "Redis itself never refused")
-	require.Equal(t, "memory", s.pressure().Tables[s.schema+".t"].Refusing.Cap)
+	st := s.pressure()
+	require.Equal(t, "memory", st.Tables[s.schema+".t"].Refusing.Cap)
+	require.Zero(t, *st.Pressure.Down)
 
 	accepted := s.accepted("t")
 	s.startFlusher()
 	s.flushed()
 	require.EqualValues(t, accepted, s.count("t"))
+}
+
+// TestFateOfWritesIsTold: while Postgres is away it is told that writes wait, and of
+// a table whose backlog is full that they are refused.
+func TestFateOfWritesIsTold(t *testing.T) {
+	t.Parallel()
+	s := setupWith(t, `create table t (id int primary key); create table u (id int primary key)`, options{
+		cuttable: true, buffer: buffer.Config{Caps: buffer.Caps{Rows: 2}},
+	})
+	s.sampling()
+	s.post("t", `{"id":1}`)
+	s.wire.cut()
+	says := func(words string) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			a, err := s.client.Get(s.url + "/readyz?verbose")
+			require.NoError(t, err)
+			ready, err := io.ReadAll(a.Body)
+			require.NoError(t, err)
+			require.NoError(t, a.Body.Close())
+			return strings.Contains(s.pressure().Why, words) && strings.Contains(string(ready), words)
+		}, 30*time.Second, 50*time.Millisecond, words)
+	}
+	says("Postgres does not answer. Writes are accepted and wait in Redis; reads")
+	s.post("t", `{"id":2}`)
+	s.do("POST", s.path("t"), `{"id":3}`).problem(t, 503, "backlog_full")
+	says("Writes of " + s.schema + ".t are refused, because the backlog is full; others are accepted and wait in Redis; reads")
+	s.post("u", `[{"id":1},{"id":2}]`)
+	says("Writes are refused, because the backlog is full; reads")
 }

@@ -59,7 +59,7 @@ func TestDrainRate(t *testing.T) {
 	books := func(done ...int64) *books {
 		b := &books{}
 		for i, n := range done {
-			b.samples = append(b.samples, sample{began.Add(time.Duration(i) * sampleEvery), map[string]Book{"t": {ledgerLine: ledgerLine{Committed: n, Pending: 5}}}})
+			b.samples = append(b.samples, sample{at: began.Add(time.Duration(i) * sampleEvery), tables: map[string]Book{"t": {ledgerLine: ledgerLine{Committed: n, Pending: 5}}}})
 		}
 		return b
 	}

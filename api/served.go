@@ -96,11 +96,17 @@ func (s *Server) SetTables(tables map[string]*Served) {
 }
 
 // served finds a table that can take requests.
-func (s *Server) served(name string) (*Served, error) { return s.tables.Load().served(name) }
+func (s *Server) served(name string) (*Served, error) {
+	c := s.tables.Load()
+	if c == nil {
+		return nil, fault(codeStoreUnavailable, "%s", s.whyUnread())
+	}
+	return c.served(name)
+}
 
 func (c *catalog) served(name string) (*Served, error) {
 	if c == nil {
-		return nil, fault(codeStoreUnavailable, "The catalog was not read yet: Postgres has not answered since the start.")
+		return nil, fault(codeStoreUnavailable, "The catalog was not read yet.").hint("GET /readyz?verbose says why.")
 	}
 	t, ok := (*c)[name]
 	if !ok {

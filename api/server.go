@@ -31,6 +31,7 @@ type Server struct {
 	warnings func() []string
 	checks   func() []buffer.Check
 	tables   atomic.Pointer[catalog]
+	unread   atomic.Pointer[string] // why they are not there yet
 	draining atomic.Bool
 
 	ids     *random // for keys and defaults

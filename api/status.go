@@ -42,7 +42,8 @@ type status struct {
 	Pools        pools                  `json:"pools"`
 	Events       []happening            `json:"events"` // newest first
 
-	lost string // what became of the flusher that was there a moment ago; empty when there is one, or was none
+	lost   string // what became of the flusher that was there a moment ago; empty when there is one, or was none
+	unread string // why the catalog was not read yet; empty when it was
 }
 
 type backlog struct {
@@ -136,6 +137,7 @@ func (s *Server) statusOf(ctx context.Context, r *survey, letterCounts func(cont
 		At: r.at.UTC(), TablesAt: r.at.UTC(), PID: os.Getpid(), Tables: map[string]tableStatus{}, FlushWorkers: []flushWorker{}, Flushers: []flusherLine{},
 		Redis: health{OK: true}, Postgres: health{OK: true}, Warnings: []string{}, Recoveries: []buffer.Event{},
 		ReadOnly: s.readOnly, Events: s.diary.lately(r.at), lost: s.diary.lost(), Pools: s.poolsNow(),
+		unread: s.whyUnread(),
 	}
 	if s.local != nil {
 		st.LocalStack = s.local()
@@ -147,8 +149,9 @@ func (s *Server) statusOf(ctx context.Context, r *survey, letterCounts func(cont
 	if s.warnings != nil {
 		st.Warnings = append(st.Warnings, s.warnings()...)
 	}
-	if r.postgres != nil && s.edge.Ping(ctx) != nil {
-		st.Postgres = health{Detail: "Postgres does not answer. Writes are accepted and wait in Redis; reads come from the cache alone."}
+	if r.postgres != nil {
+		trouble := s.postgresTrouble(ctx)
+		st.Postgres = health{OK: trouble == "", Detail: trouble}
 	}
 	if r.redis != nil {
 		st.Redis = health{Detail: "Redis does not answer. No write can be accepted."}
@@ -168,6 +171,7 @@ func (s *Server) statusOf(ctx context.Context, r *survey, letterCounts func(cont
 	st.flushedBy(r.flushers)
 	s.addTables(st, r, letters)
 	s.pressed(st)
+	st.tellFate()
 	st.Warnings = append(st.Warnings, s.gapWarnings()...)
 	if st.Ledger.Lost > 0 {
 		st.Warnings = append(st.Warnings, lossWarning(st.Ledger.Lost))

@@ -16,7 +16,8 @@ type breaker struct {
 	Why     string     `json:"why,omitempty"`
 	Next    *time.Time `json:"next_try_at,omitempty"`
 
-	all bool // processes have theirs open: nothing is flushed at all
+	all  bool   // processes have theirs open: nothing is flushed at all
+	fate string // of writes meanwhile
 }
 
 func breakerOf(flushers []buffer.FlusherStats) breaker {
@@ -42,8 +43,8 @@ func breakerOf(flushers []buffer.FlusherStats) breaker {
 // sentence says why nothing is flushed.
 func (b *breaker) sentence(now time.Time) string {
 	next := max(b.Next.Sub(now), 0).Round(100 * time.Millisecond)
-	return fmt.Sprintf("Nothing has been flushed since %s, and it is tried again in %s: %s. Writes are accepted and wait in Redis.",
-		b.Since.UTC().Format(time.TimeOnly), next, b.Why)
+	return fmt.Sprintf("Nothing has been flushed since %s, and it is tried again in %s: %s. %s.",
+		b.Since.UTC().Format(time.TimeOnly), next, b.Why, b.fate)
 }
 
 // replicationWarnings: a synchronous standby is configured and does not confirm.

@@ -113,6 +113,8 @@ func (st *status) obstacle() string {
 		return st.Redis.Detail
 	case !st.Postgres.OK:
 		return st.Postgres.Detail
+	case st.unread != "":
+		return st.unread
 	case st.Breaker.all:
 		return st.Breaker.sentence(st.At)
 	}

@@ -27,7 +27,7 @@ func (b *Buffer) Append(ctx context.Context, chunks ...*Chunk) error {
 		for _, c := range chunks {
 			b.counters.refuse(CapHeld, c.Len())
 		}
-		return b.memory.refusal(chunks[0])
+		return b.memory.refusal(chunks[0].Target.Table)
 	}
 	var wait sync.WaitGroup
 	wait.Add(len(chunks))

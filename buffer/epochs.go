@@ -137,6 +137,10 @@ func (b *Buffer) Holds() bool { return len(b.memory.holding()) > 0 }
 // Held is how many bytes this process keeps of what is not committed.
 func (b *Buffer) Held() int64 { return b.memory.bytes.Load() }
 
+// Keeping is how many bytes that may become (0: nothing is kept), and how many were
+// ever kept.
+func (b *Buffer) Keeping() (limit, ever int64) { return b.memory.limit, b.memory.kept.Load() }
+
 // forgot reports whether Redis forgot, since an epoch, which calls it had
 // applied.
 func (b *Buffer) forgot(p Place, since uint64) bool {

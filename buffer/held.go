@@ -15,7 +15,9 @@ import (
 type memory struct {
 	limit int64 // bytes
 	bytes atomic.Int64
+	kept  atomic.Int64 // bytes that were ever kept: how fast it fills
 	full  atomic.Bool
+	since atomic.Int64 // when it became full, in nanoseconds of Unix
 
 	mu     sync.Mutex // guards the rest; held for moments only
 	places map[Place]*held
@@ -78,19 +80,22 @@ func (m *memory) keep(p Place, u *unit) {
 		at--
 	}
 	h.units = slices.Insert(h.units, at, u)
+	m.kept.Add(u.bytes)
 	m.grow(u.bytes)
 }
 
-// refusal of a chunk, while the memory is full.
-func (m *memory) refusal(c *Chunk) error {
-	return &BacklogFull{Cap: CapHeld, Place: Place{Table: c.Target.Table, Partition: -1}, Bytes: m.bytes.Load(), Limit: m.limit}
+// refusal of rows of a table, while the memory is full.
+func (m *memory) refusal(table string) *BacklogFull {
+	return &BacklogFull{Cap: CapHeld, Place: Place{Table: table, Partition: -1}, Bytes: m.bytes.Load(), Limit: m.limit}
 }
 
 func (m *memory) grow(by int64) {
 	n := m.bytes.Add(by)
 	switch {
 	case n >= m.limit:
-		m.full.Store(m.limit > 0)
+		if m.limit > 0 && !m.full.Swap(true) {
+			m.since.Store(time.Now().UnixNano())
+		}
 	case float64(n) < memoryResume*float64(m.limit):
 		m.full.Store(false)
 	}

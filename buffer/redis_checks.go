@@ -38,6 +38,9 @@ func checkPersistence(f *redisFacts) Check {
 	case f.config["appendonly"] != "yes":
 		return Risk(GroupRedis, "appendonly", "CONFIG SET appendonly yes, CONFIG SET appendfsync always",
 			"Redis keeps writes in memory only: a crash of Redis loses what is not yet in Postgres.")
+	case f.config["appendfsync"] == "no":
+		return Risk(GroupRedis, "appendfsync", "CONFIG SET appendfsync always",
+			"Redis leaves it to the kernel when its log goes to disk, which may take 30 seconds: a crash of the machine can lose what was accepted in that time.")
 	case f.config["appendfsync"] != "always":
 		return Risk(GroupRedis, "appendfsync", "CONFIG SET appendfsync always",
 			"Redis writes its log to disk every second or so: a crash of Redis or of the machine can lose the last seconds of accepted writes.")
@@ -84,8 +87,8 @@ func checkMemory(f *redisFacts) Check {
 		return Risk(GroupRedis, name, "CONFIG SET maxmemory "+half,
 			"Redis has no limit of memory: when Postgres is away for long, the machine may run out of it and kill Redis.")
 	case used > most/10*9:
-		return Wrong(GroupRedis, name, "CONFIG SET maxmemory with more, or let Postgres catch up",
-			"Redis uses %s of the %s that it may: soon it refuses writes.", bytesText(used), bytesText(most))
+		return Wrong(GroupRedis, name, moreMemory(max(most, used), machine),
+			"Redis uses %s of the %s that it may: writes are refused, or soon will be.", bytesText(used), bytesText(most))
 	case most < leastMemory:
 		return Risk(GroupRedis, name, "CONFIG SET maxmemory 1gb", "Redis may use %s of memory only: the backlog has no room.", bytesText(most))
 	case machine > 0 && most > machine/10*8:
@@ -93,6 +96,14 @@ func checkMemory(f *redisFacts) Check {
 			"Redis may use %s of the machine's %s: while it rewrites its log it can need twice that.", bytesText(most), bytesText(machine))
 	}
 	return Fine(GroupRedis, name, "Redis uses %s of %s.", bytesText(used), bytesText(most))
+}
+
+// moreMemory gives a Redis twice what it has or uses, if the machine has that.
+func moreMemory(now, machine int64) string {
+	if machine > 0 && 2*now > machine/10*8 {
+		return "give Redis a machine with more memory, or let Postgres catch up"
+	}
+	return fmt.Sprintf("redis-cli CONFIG SET maxmemory %d", 2*now)
 }
 
 func checkAOFStatus(f *redisFacts) Check {

@@ -73,6 +73,9 @@ func (p *pressure) partitionFull(at Place, rows, bytes int64, t *Target) *Backlo
 
 // Refusing says whether writes to a table are refused now, and why.
 func (b *Buffer) Refusing(name string) Refusing {
+	if b.memory.full.Load() {
+		return Refusing{b.memory.refusal(name), time.Unix(0, b.memory.since.Load())}
+	}
 	p := &b.pressure
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -129,12 +129,25 @@ func (d *letterView) state() string {
 // tame keeps what came from a client from driving the terminal.
 func tame(text string) string {
 	const most = 60
-	quoted := strconv.Quote(text)
-	quoted = strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
-	if runes := []rune(quoted); len(runes) > most {
+	text = escaped(text)
+	if runes := []rune(text); len(runes) > most {
 		return string(runes[:most-1]) + "…"
 	}
-	return quoted
+	return text
+}
+
+// escaped leaves all as it is that can be seen, quotes too.
+func escaped(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if strconv.IsGraphic(r) {
+			b.WriteRune(r)
+			continue
+		}
+		q := strconv.QuoteRuneToGraphic(r)
+		b.WriteString(q[1 : len(q)-1])
+	}
+	return b.String()
 }
 
 func showDeadLetter(ctx context.Context, c *cli.Command) error {
@@ -168,7 +181,7 @@ func printLetter(w io.Writer, d *letterView) error {
 		{"accepted", d.Accepted.Format(time.RFC3339Nano)}, {"refused", d.Died.Format(time.RFC3339Nano)}, {"parked behind", d.Behind}, {"state", d.state()},
 	} {
 		if line[1] != "" {
-			_, _ = fmt.Fprintf(t, "%s\t%s\n", line[0], strings.Trim(strconv.QuoteToGraphic(line[1]), `"`))
+			_, _ = fmt.Fprintf(t, "%s\t%s\n", line[0], escaped(line[1]))
 		}
 	}
 	_, _ = fmt.Fprintln(t, "\na replay writes")

@@ -33,9 +33,10 @@ type diagnosis struct {
 	OK     bool           `json:"ok"`
 	Checks []buffer.Check `json:"checks"`
 	// MayBeDown is how long Postgres may be away at the present rate before writes
-	// are refused, in ms; null when the rate is not known, or nothing comes in.
+	// are refused, in ms, as the API says; null when no API answers, or it cannot tell.
 	MayBeDown *int64 `json:"postgres_may_be_down_for_ms"`
 
+	asked  bool // the API was, and answered
 	blind  bool // a server could not be asked
 	hide   func(string) string
 	config *config
@@ -183,7 +184,9 @@ func (d *diagnosis) lookAtAPI(ctx context.Context, url string) {
 	text, err := fetchStatus(ctx, url)
 	var v struct {
 		statusView
-		MayBeDown *int64 `json:"postgres_may_be_down_for_ms"`
+		Pressure struct {
+			MayBeDown *int64 `json:"postgres_may_be_down_for_ms"`
+		} `json:"pressure"`
 	}
 	if err == nil {
 		err = json.Unmarshal(text, &v)
@@ -192,6 +195,7 @@ func (d *diagnosis) lookAtAPI(ctx context.Context, url string) {
 		d.add(buffer.Fine(group, "api", "No API answers at %s; with --api the doctor looks at one that runs elsewhere.", url))
 		return
 	}
+	d.asked, d.MayBeDown = true, v.Pressure.MayBeDown
 	switch v.Verdict {
 	case "ok":
 		d.add(buffer.Fine(group, "api", "The API at %s says: %s", url, v.Why))
@@ -206,30 +210,6 @@ func (d *diagnosis) lookAtAPI(ctx context.Context, url string) {
 			d.add(buffer.Risk(group, "api", "", "%s", warning))
 		}
 	}
-	if d.MayBeDown = v.MayBeDown; d.MayBeDown == nil {
-		d.MayBeDown = d.reserve(&v.statusView)
-	}
-}
-
-// reserve is how long the backlog of the table that fills first has room. An API
-// that says so itself knows more.
-func (d *diagnosis) reserve(v *statusView) *int64 {
-	var least *int64
-	for _, t := range v.Tables {
-		if ms, ok := mayBeDown(t.Rates.In, d.config.Limits.BacklogRows-t.Ledger.Pending); ok && (least == nil || ms < *least) {
-			least = &ms
-		}
-	}
-	return least
-}
-
-// mayBeDown is how many ms it takes until so many rows have come in. It is not
-// known when none do.
-func mayBeDown(rowsPerSecond float64, room int64) (ms int64, ok bool) {
-	if rowsPerSecond <= 0 {
-		return 0, false
-	}
-	return int64(float64(max(room, 0)) / rowsPerSecond * 1000), true
 }
 
 // seenAbout: a number in a sentence may have changed since the API looked.
@@ -249,13 +229,18 @@ func withoutDigits(s string) string {
 	return string(out)
 }
 
-func downText(ms *int64) string {
-	if ms == nil {
+// downText says how long Postgres may be down, by the caps and rates of the API.
+func (d *diagnosis) downText() string {
+	switch {
+	case !d.asked:
+		return "How long Postgres may be down cannot be told: no API answers, which knows the limits and the rates."
+	case d.MayBeDown == nil:
 		return "At the present rate nothing fills the backlog: how long Postgres may be down cannot be told."
-	}
-	down := time.Duration(*ms) * time.Millisecond
-	if down > 365*24*time.Hour {
+	case *d.MayBeDown == 0:
+		return "Writes are refused now, of one table at least."
+	case *d.MayBeDown > (365 * 24 * time.Hour).Milliseconds():
 		return "Postgres may be down for more than a year at the present rate, before writes are refused."
 	}
+	down := time.Duration(*d.MayBeDown) * time.Millisecond
 	return fmt.Sprintf("Postgres may be down for %s at the present rate, before writes are refused.", down.Round(time.Second))
 }

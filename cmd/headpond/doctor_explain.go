@@ -67,6 +67,36 @@ func explainPostgres(err error) (why, mend string) {
 	return explain("PostgreSQL cannot be asked", err, postgresTroubles)
 }
 
+// answer is an error with which Postgres did answer.
+type answer struct {
+	error
+
+	says string
+}
+
+// Answer is what the API tells of it.
+func (a *answer) Answer() string { return a.says }
+
+func (a *answer) Unwrap() error { return a.error }
+
+// answered tells what Postgres said, when it was Postgres that said it.
+func answered(err error) error {
+	var pg *pgconn.PgError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &pg):
+		says := "PostgreSQL answers with an error: " + pg.Message + " (SQLSTATE " + pg.Code + ")."
+		if x, known := sqlTroubles[pg.Code]; known {
+			says = x.says
+		}
+		return &answer{err, says}
+	case strings.Contains(err.Error(), postgresTroubles[0].has):
+		return &answer{err, postgresTroubles[0].says}
+	}
+	return err
+}
+
 func explain(what string, err error, troubles []explanation) (why, mend string) {
 	text := strings.ToLower(err.Error())
 	for _, x := range troubles {

@@ -57,7 +57,7 @@ func (d *diagnosis) print(out io.Writer) error {
 		}
 	}
 	_, _ = fmt.Fprintf(w, "\n%d checks are ok, %d warn, %d found something wrong.\n", count[buffer.CheckOK], count[buffer.CheckWarning], count[buffer.CheckError])
-	_, _ = fmt.Fprintln(w, downText(d.MayBeDown))
+	_, _ = fmt.Fprintln(w, d.downText())
 	return w.Flush()
 }
 

@@ -51,6 +51,7 @@ func TestUsage(t *testing.T) {
 		"doctor without a Redis":       {"doctor --database-url " + url, []string{"REDIS_URL"}},
 		"verify without a database":    {"verify --redis-url redis://127.0.0.1:1", []string{"DATABASE_URL"}},
 		"verify of less than nothing":  {"verify --sample=-1 --database-url " + url + " --redis-url redis://127.0.0.1:1", []string{"--sample"}},
+		"flush for less than nothing":  {"flush --wait=-1s", []string{"--wait"}},
 		"migrate without a URL":        {"migrate status", []string{"DATABASE_URL"}},
 		"an unknown command":           {"serv", []string{"serv"}},
 		"an unknown sub-command":       {"migrate sideways", []string{"sideways"}},

@@ -33,7 +33,7 @@ func TestDeadLettersCommand(t *testing.T) {
 		return got
 	}
 	out := run(0, "ls").out
-	require.Regexp(t, `(?m)^31 +bills +23514:small +The row breaks the rule the constraint small\.$`, out)
+	require.Regexp(t, `(?m)^31 +bills +23514:small +The row breaks the constraint small\.$`, out)
 	require.Regexp(t, `(?m)^1 +bills +23505:bills_pkey `, out)
 	require.Contains(t, out, "more than --limit 20")
 	var page struct {

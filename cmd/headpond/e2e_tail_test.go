@@ -55,5 +55,10 @@ func TestTail(t *testing.T) {
 	require.Equal(t, []string{"1", "2", "3"}, ids)
 	require.NotContains(t, text.out.String(), "\x1b")
 	require.Equal(t, 2, command(t, program, env, "tail", "--from", "yesterday").code)
+	for _, from := range []string{"now", "oldest"} {
+		got := command(t, program, env, "tail", "--from", from, "notes", "nosuch")
+		require.Equal(t, 2, got.code)
+		require.Contains(t, got.err, `there is no table "nosuch"`)
+	}
 	require.Equal(t, 2, command(t, program, cleanEnvironment(), "tail").code)
 }

@@ -45,8 +45,8 @@ func (e *edge) NextValues(ctx context.Context, c *table.Column, n int) ([]int64,
 	return s.Next(ctx, n)
 }
 
-// Ping reports whether Postgres answers.
-func (e *edge) Ping(ctx context.Context) error { return e.pool.Ping(ctx) }
+// Ping reports whether Postgres answers and takes writes.
+func (e *edge) Ping(ctx context.Context) error { return answered(e.pool.Ping(ctx)) }
 
 func (e *edge) close() {
 	e.mu.Lock()

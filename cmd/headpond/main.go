@@ -56,8 +56,8 @@ func command() *cli.Command {
 		HideVersion:           false,
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // run does it
 		Commands: []*cli.Command{
-			upCommand(), serveCommand(), migrateCommand(), statusCommand(), doctorCommand(), verifyCommand(), tailCommand(), warmCommand(), watchCommand(),
-			deadLettersCommand(), benchCommand(), drillCommand(), configCommand(), versionCommand(),
+			upCommand(), serveCommand(), migrateCommand(), statusCommand(), flushCommand(), doctorCommand(), verifyCommand(), tailCommand(), warmCommand(),
+			watchCommand(), deadLettersCommand(), benchCommand(), drillCommand(), configCommand(), versionCommand(),
 		},
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync/atomic"
@@ -49,6 +50,7 @@ func (s *safety) watch(ctx context.Context) error {
 	for ctx.Err() == nil {
 		tables := s.a.tables.current.Load()
 		if tables == nil {
+			s.lookUnread(ctx)
 			pause(ctx, catalogEvery)
 			continue
 		}
@@ -56,6 +58,34 @@ func (s *safety) watch(ctx context.Context) error {
 		pause(ctx, safetyEvery)
 	}
 	return nil
+}
+
+// lookUnread tells why there are no tables yet.
+func (s *safety) lookUnread(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	why := "The catalog was not read yet: Postgres has not answered since the start."
+	var said *answer
+	schema, err := checkMigrations(ctx, s.a.databaseURL)
+	if err == nil {
+		err = s.a.edge.Ping(ctx)
+	} else {
+		err = answered(err)
+	}
+	switch {
+	case errors.As(err, &said):
+		why = "The catalog was not read yet: " + hider(s.a.databaseURL)(said.says)
+	case err != nil:
+	case schema.Severity != buffer.CheckOK:
+		why = "The schema headpond is missing or older than this program: run headpond migrate up."
+	default:
+		why = "The catalog was not read yet, though Postgres answers: the log of this process says why."
+	}
+	s.a.server.SetUnread(why)
+	if schema.Severity != buffer.CheckOK && err == nil && !s.told[why] {
+		s.told[why] = true
+		s.a.log.Warn(why)
+	}
 }
 
 // look leaves what was found before when Postgres is away: others say that.

@@ -26,7 +26,7 @@ func tailCommand() *cli.Command {
 		Usage:     "follow the log: a line for each operation, as it is accepted",
 		ArgsUsage: "[TABLE…]",
 		Description: "Reads Redis and changes nothing; PostgreSQL is not asked. It goes on until Ctrl-C, also while Redis is away.\n" +
-			"A line: when it was accepted, its receipt, the operation, its bytes. Exit codes: 0 stopped, 2 wrong flags.",
+			"A line: when it was accepted, its receipt, the operation, its bytes. Exit codes: 0 stopped, 2 wrong flags, or no such table.",
 		Flags: []cli.Flag{
 			urlFlags()[1], outputFlag(),
 			&cli.BoolFlag{Name: "rows", Usage: "show the rows too"},
@@ -86,9 +86,12 @@ type follower struct {
 func (f *follower) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		more, err := f.look(ctx)
+		var exit cli.ExitCoder
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case errors.As(err, &exit):
+			return err
 		case err != nil && !f.away:
 			f.away = true
 			_, _ = fmt.Fprintf(f.told, "Redis cannot be read, trying again: %s\n", f.hide(err.Error()))
@@ -155,8 +158,16 @@ func (f *follower) walk(ctx context.Context) error {
 		}
 		return nil
 	})
-	if err != nil || !first || f.oldest {
+	if err != nil || !first {
 		return err
+	}
+	for _, name := range f.tables {
+		if !slices.ContainsFunc(fresh, func(p buffer.Place) bool { return p.Table == name }) {
+			return usage(fmt.Errorf("there is no table %q that Headpond serves from this Redis", name))
+		}
+	}
+	if f.oldest {
+		return nil
 	}
 	tails, err := f.b.Tails(ctx, fresh)
 	for _, t := range tails {

@@ -77,19 +77,3 @@ func TestWaitingRowsWhereverTheWatermarkIs(t *testing.T) {
 	require.Nil(t, judgeWaiting(buffer.Place{Table: "x"}, tbl, "1", ops, older, nil, at(10)), "a newer one has come")
 	require.NotNil(t, judgeWaiting(buffer.Place{Table: "x"}, tbl, "1", ops, &buffer.Found{Source: buffer.Clean}, nil, at(10)))
 }
-
-func TestMayBeDown(t *testing.T) {
-	t.Parallel()
-	ms, ok := mayBeDown(1000, 60_000)
-	require.True(t, ok)
-	require.EqualValues(t, 60_000, ms)
-	_, ok = mayBeDown(0, 60_000)
-	require.False(t, ok)
-	ms, ok = mayBeDown(10, -5)
-	require.True(t, ok)
-	require.Zero(t, ms, "it is full")
-	require.Contains(t, downText(&ms), "0s")
-	require.Contains(t, downText(nil), "cannot be told")
-	long := int64(1) << 50
-	require.Contains(t, downText(&long), "more than a year")
-}
