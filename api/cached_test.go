@@ -245,8 +245,9 @@ func TestReloadAgainstWrite(t *testing.T) {
 			for _, reloaded := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/%s/%t", name, strategy, reloaded), func(t *testing.T) {
 					t.Parallel()
-					o.strategy = strategy
-					s := setupWith(t, cachedDDL+`; insert into t values (1, 'old')`, o)
+					mine := o
+					mine.strategy = strategy
+					s := setupWith(t, cachedDDL+`; insert into t values (1, 'old')`, mine)
 					path := s.path("t", "1")
 					s.says(200, path)
 					other := s.twin()
