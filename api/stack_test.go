@@ -103,10 +103,9 @@ func setupWith(t testing.TB, ddl string, o options) *stack {
 }
 
 func (s *stack) openPostgres(ddl string) {
-	t, ctx := s.t, context.Background()
+	t := s.t
 	t.Helper()
-	dsn := uptest.Database(t)
-	require.NoError(t, migrations.Up(ctx, dsn))
+	dsn := uptest.Migrated(t, migrations.Up)
 	dsn += "&search_path=" + s.schema + ",public"
 	s.db = openPool(t, dsn)
 	s.exec("create schema " + s.schema)

@@ -29,7 +29,7 @@ type flushBundle struct {
 
 func setupFlush(t testing.TB, ddl string, partitions int) *flushBundle {
 	t.Helper()
-	return setupFlushAt(t, uptest.Database(t), ddl, partitions)
+	return setupFlushAt(t, uptest.Migrated(t, migrations.Up), ddl, partitions)
 }
 
 func setupFlushAt(t testing.TB, url, ddl string, partitions int) *flushBundle {

@@ -81,8 +81,7 @@ type watchBundle struct {
 
 func setupWatch(t testing.TB, ddl string, tables ...string) *watchBundle {
 	t.Helper()
-	b := &watchBundle{t: t, url: uptest.Database(t), cache: &fakeCache{dirty: map[string]uint64{}, touched: map[string]int{}}}
-	require.NoError(t, migrations.Up(t.Context(), b.url))
+	b := &watchBundle{t: t, url: uptest.Migrated(t, migrations.Up), cache: &fakeCache{dirty: map[string]uint64{}, touched: map[string]int{}}}
 	b.pool = openURL(t, b.url, ddl)
 	b.watches = NewWatches(b.pool)
 	b.watcher = NewWatcher(b.pool, b.cache, b.tables, &b.counts, slog.New(slog.DiscardHandler))

@@ -22,6 +22,7 @@ import (
 var shared struct {
 	inMain    atomic.Bool
 	databases atomic.Int64
+	migrated  sync.Once
 
 	mu       sync.Mutex // guards the rest; held while a server starts
 	dir      string
@@ -83,9 +84,30 @@ func SharedPostgres(t testing.TB) *up.Postgres {
 // It is dropped at the end of the test, whoever is still connected.
 func Database(t testing.TB) string {
 	t.Helper()
+	return database(t, SharedPostgres(t).URL(), "template1")
+}
+
+// Migrated is Database with what migrate makes in it, the same for all tests of
+// the binary: it runs once.
+func Migrated(t testing.TB, migrate func(ctx context.Context, url string) error) string {
+	t.Helper()
+	const template = "migrated"
 	server := SharedPostgres(t).URL()
+	shared.migrated.Do(func() {
+		if err := run(server, "CREATE DATABASE "+template); err != nil {
+			t.Fatalf("create database: %v", err)
+		}
+		if err := migrate(context.Background(), on(t, server, template)); err != nil {
+			t.Fatalf("migrate: %v", err)
+		}
+	})
+	return database(t, server, template)
+}
+
+func database(t testing.TB, server, template string) string {
+	t.Helper()
 	name := fmt.Sprintf("t%d_%s", shared.databases.Add(1), plain(t.Name()))
-	if err := run(server, "CREATE DATABASE "+name); err != nil {
+	if err := run(server, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
 		t.Fatalf("create database: %v", err)
 	}
 	t.Cleanup(func() {
@@ -93,6 +115,12 @@ func Database(t testing.TB) string {
 			t.Errorf("drop database: %v", err)
 		}
 	})
+	return on(t, server, name)
+}
+
+// on is the URL of a database of the server.
+func on(t testing.TB, server, name string) string {
+	t.Helper()
 	u, err := url.Parse(server)
 	if err != nil {
 		t.Fatalf("read URL: %v", err)
