@@ -94,19 +94,26 @@ func (l *letters) ask(ctx context.Context, method, path, body string, wait time.
 	if wait > 0 {
 		r.Header.Set("Prefer", fmt.Sprintf("wait=%d", int((wait+time.Second-1)/time.Second)))
 	}
-	a, err := http.DefaultClient.Do(r)
+	a, text, err := answerOf(r)
 	if err != nil {
-		return nil, cli.Exit("the API cannot be reached: "+err.Error(), exitFailed)
-	}
-	defer func() { _ = a.Body.Close() }()
-	text, err := io.ReadAll(io.LimitReader(a.Body, 64<<20))
-	if err != nil {
-		return nil, cli.Exit("the API broke off: "+err.Error(), exitFailed)
+		return nil, cli.Exit(err.Error(), exitFailed)
 	}
 	if a.StatusCode >= http.StatusMultipleChoices {
 		return nil, cli.Exit(problemText(a.Status, text), exitFailed)
 	}
 	return text, nil
+}
+
+// answerOf a request to the API, whatever its status; the body is read and closed.
+func answerOf(r *http.Request) (a *http.Response, text []byte, err error) {
+	if a, err = http.DefaultClient.Do(r); err != nil {
+		return nil, nil, fmt.Errorf("the API cannot be reached: %w", err)
+	}
+	defer func() { _ = a.Body.Close() }()
+	if text, err = io.ReadAll(io.LimitReader(a.Body, 64<<20)); err != nil {
+		return nil, nil, fmt.Errorf("the API broke off: %w", err)
+	}
+	return a, text, nil
 }
 
 func problemText(status string, text []byte) string {

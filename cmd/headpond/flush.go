@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -84,14 +83,9 @@ func askToFlush(ctx context.Context, address string, wait time.Duration) (f flus
 	if err != nil {
 		return f, fmt.Errorf("ask the API: %w", err)
 	}
-	a, err := http.DefaultClient.Do(r)
+	a, text, err := answerOf(r)
 	if err != nil {
-		return f, fmt.Errorf("the API cannot be reached: %w", err)
-	}
-	defer func() { _ = a.Body.Close() }()
-	text, err := io.ReadAll(io.LimitReader(a.Body, 64<<20))
-	if err != nil {
-		return f, fmt.Errorf("the API broke off: %w", err)
+		return f, err
 	}
 	var late struct {
 		Code   string
