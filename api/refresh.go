@@ -58,11 +58,7 @@ func (s *Server) refresh(g *reading, f *buffer.Found) {
 	again := &reading{sv: g.sv, place: g.place, key: g.key, cells: g.cells}
 	go func() {
 		defer s.renewer.leave()
-		defer func() {
-			if err := recover(); err != nil {
-				s.log.Error("refresh panicked", "error", err)
-			}
-		}()
+		defer s.survive("refresh", func(error) {})
 		ctx, cancel := context.WithTimeout(s.renewer.ctx, refreshTime)
 		defer cancel()
 		row, found, err := s.edge.LoadRow(ctx, again.sv.Table, again.cells)

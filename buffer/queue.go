@@ -1,6 +1,9 @@
 package buffer
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // queue holds the chunks that wait for a lane. There is no timer: a lane that
 // is free takes at once whatever is there, so at low load a write goes alone,
@@ -42,10 +45,8 @@ func (q *queue) take(most int, into []*Chunk) []*Chunk {
 		n++
 	}
 	into = append(into[:0], q.chunks[:n]...)
-	rest := copy(q.chunks, q.chunks[n:])
-	clear(q.chunks[rest:])
-	q.chunks = q.chunks[:rest]
-	if rest > 0 {
+	q.chunks = slices.Delete(q.chunks, 0, n)
+	if len(q.chunks) > 0 {
 		q.ready.Signal()
 	}
 	return into
