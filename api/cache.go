@@ -106,8 +106,9 @@ func (s *Server) invalidateMatching(c echo.Context) error {
 // tellEvery is how often a long invalidation tells how far it is.
 const tellEvery = time.Second
 
-// invalidate walks over those keys of tables that match reports. With Accept: application/x-ndjson the answer
-// tells its progress, a line a second; a client that goes away ends it.
+// invalidate walks over those keys of tables that match reports. With Accept:
+// application/x-ndjson the answer tells its progress, a line a second; a client that
+// goes away ends it.
 func (s *Server) invalidate(c echo.Context, of []*Served, match func(*table.Table, string) bool) error {
 	ctx, w := c.Request().Context(), c.Response()
 	telling := strings.Contains(c.Request().Header.Get("Accept"), "application/x-ndjson")

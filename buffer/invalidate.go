@@ -38,9 +38,9 @@ type Selection struct {
 	Match  func(key string) bool
 }
 
-// InvalidateMatching lets go of keys, and tells what it came to for each table. It walks over each node once, and over the
-// indexes, in small steps, and tells progress after each; an error of progress ends
-// it. Rows that are cached meanwhile may stay: they are new. Redis chooses the rows of
+// InvalidateMatching lets go of keys, and tells what it came to for each table. It
+// walks over each node once, and over the indexes, in small steps, and tells progress
+// after each; an error of progress ends it. Rows that are cached meanwhile may stay: they are new. Redis chooses the rows of
 // a table, and Match among them: Redis knows no key as users know it, and does not tell
 // how many keys a pattern was held to.
 func (b *Buffer) InvalidateMatching(ctx context.Context, tables []Selection, progress func(Invalidated) error) (map[string]Invalidated, error) {
