@@ -19,7 +19,8 @@ type dead struct {
 }
 
 // TestPoisonUnderLoad: among 50,000 rows are some that only Postgres can find
-// bad. They become dead letters, each with its reason, and all others arrive.
+// bad. They become dead letters, each with its reason, and all others arrive; they
+// follow once what refused them is gone.
 func TestPoisonUnderLoad(t *testing.T) {
 	program := buildProgram(t)
 	t.Parallel()
@@ -69,6 +70,14 @@ func TestPoisonUnderLoad(t *testing.T) {
 	require.EqualValues(t, bad-rows/poison, value[int64](t, h.database, `select count(*) from spans where note = 'was here' and high = 0`))
 	require.EqualValues(t, rows-rows/poison, value[int64](t, h.database, `select count(*) from spans`))
 	require.Zero(t, value[int64](t, h.database, `select count(*) from headpond.watermarks where seq <> committed + coalesced + dead + lost`))
+
+	execute(t, h.database, `alter table spans drop constraint low_is_low`)
+	replay := command(t, program, cleanEnvironment("HEADPOND_API="+h.api), "dead-letters", "replay", "--table", "spans", "--group", "23514:low_is_low", "--yes")
+	require.Zero(t, replay.code, replay.err)
+	require.Contains(t, replay.out, fmt.Sprintf("replayed %d ", rows/poison))
+	require.EqualValues(t, rows/poison, value[int64](t, h.database, `select count(*) from spans where note = 'bad' and id % 5000 = 0`))
+	require.EqualValues(t, rows, value[int64](t, h.database, `select count(*) from spans`))
+	require.Len(t, deadLetters(t, h.database, "spans"), bad-rows/poison)
 }
 
 // postAll posts batches of rows from several clients; all must be accepted.
