@@ -2,7 +2,7 @@ package api
 
 import (
 	"context"
-	"slices"
+	"runtime/debug"
 	"sync"
 )
 
@@ -71,6 +71,17 @@ func (s *Server) leadDirect(q *directQueue) {
 	}
 }
 
+// survive ends operations whose leader panicked: no request may end the process
+// with all that others have in it. Deferred.
+func (s *Server) survive(what string, fail func(error)) {
+	if p := recover(); p != nil {
+		s.log.Error(what+" panicked", "error", p, "stack", string(debug.Stack()))
+		err := fault(codeInternal, "Something went wrong inside Headpond; its log says more.")
+		err.Applied = "unknown"
+		fail(err)
+	}
+}
+
 // take gives the tasks that go together; none when the leader is not needed any
 // more. One request that came twice does not go with itself: its mark must be
 // committed first.
@@ -96,7 +107,9 @@ func (q *directQueue) take() []*task {
 		return nil
 	}
 	tasks := append([]*task(nil), q.waiting[:n]...)
-	q.waiting = slices.Delete(q.waiting, 0, n)
+	left := copy(q.waiting, q.waiting[n:])
+	clear(q.waiting[left:])
+	q.waiting = q.waiting[:left]
 	return tasks
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -122,7 +121,9 @@ func (k *keyed) take(lead []*keyQueue, rest map[*keyQueue][]*task) []*keyQueue {
 			rest[q] = append(rest[q], q.tasks[n])
 			n++
 		}
-		q.tasks = slices.Delete(q.tasks, 0, n)
+		left := copy(q.tasks, q.tasks[n:])
+		clear(q.tasks[left:])
+		q.tasks = q.tasks[:left]
 		if len(rest[q]) > 0 {
 			still = append(still, q)
 			continue

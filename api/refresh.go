@@ -58,7 +58,11 @@ func (s *Server) refresh(g *reading, f *buffer.Found) {
 	again := &reading{sv: g.sv, place: g.place, key: g.key, cells: g.cells}
 	go func() {
 		defer s.renewer.leave()
-		defer s.survive("refresh", func(error) {})
+		defer func() {
+			if err := recover(); err != nil {
+				s.log.Error("refresh panicked", "error", err)
+			}
+		}()
 		ctx, cancel := context.WithTimeout(s.renewer.ctx, refreshTime)
 		defer cancel()
 		row, found, err := s.edge.LoadRow(ctx, again.sv.Table, again.cells)

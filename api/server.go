@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -169,17 +168,6 @@ func readOnly(echo.Context) error {
 func (s *Server) panicked(_ echo.Context, err error, stack []byte) error {
 	s.log.Error("handler panicked", "error", err, "stack", string(stack))
 	return err
-}
-
-// survive ends what a goroutine of ours does that panicked: no request may end the
-// process with all that others have in it. Deferred.
-func (s *Server) survive(what string, fail func(error)) {
-	if p := recover(); p != nil {
-		s.log.Error(what+" panicked", "error", p, "stack", string(debug.Stack()))
-		err := fault(codeInternal, "Something went wrong inside Headpond; its log says more.")
-		err.Applied = "unknown"
-		fail(err)
-	}
 }
 
 // Handler serves HTTP.

@@ -1,9 +1,6 @@
 package buffer
 
-import (
-	"slices"
-	"sync"
-)
+import "sync"
 
 // queue holds the chunks that wait for a lane. There is no timer: a lane that
 // is free takes at once whatever is there, so at low load a write goes alone,
@@ -45,8 +42,10 @@ func (q *queue) take(most int, into []*Chunk) []*Chunk {
 		n++
 	}
 	into = append(into[:0], q.chunks[:n]...)
-	q.chunks = slices.Delete(q.chunks, 0, n)
-	if len(q.chunks) > 0 {
+	rest := copy(q.chunks, q.chunks[n:])
+	clear(q.chunks[rest:])
+	q.chunks = q.chunks[:rest]
+	if rest > 0 {
 		q.ready.Signal()
 	}
 	return into

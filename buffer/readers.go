@@ -2,7 +2,6 @@ package buffer
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -99,7 +98,9 @@ func (q *readQueue) take(r *reader) []*reader {
 	defer q.mu.Unlock()
 	n := min(len(q.waiting), mostReads-1)
 	all := append(append(make([]*reader, 0, n+1), r), q.waiting[:n]...)
-	q.waiting = slices.Delete(q.waiting, 0, n)
+	rest := copy(q.waiting, q.waiting[n:])
+	clear(q.waiting[rest:])
+	q.waiting = q.waiting[:rest]
 	return all
 }
 
@@ -112,7 +113,9 @@ func (q *readQueue) leave() {
 		return
 	}
 	next := q.waiting[0]
-	q.waiting = slices.Delete(q.waiting, 0, 1)
+	rest := copy(q.waiting, q.waiting[1:])
+	q.waiting[rest] = nil
+	q.waiting = q.waiting[:rest]
 	next.turn <- true
 }
 
