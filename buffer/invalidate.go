@@ -40,9 +40,9 @@ type Selection struct {
 
 // InvalidateMatching lets go of keys, and tells what it came to for each table. It
 // walks over each node once, and over the indexes, in small steps, and tells progress
-// after each; an error of progress ends it. Rows that are cached meanwhile may stay: they are new. Redis chooses the rows of
-// a table, and Match among them: Redis knows no key as users know it, and does not tell
-// how many keys a pattern was held to.
+// after each; an error of progress ends it. Rows that are cached meanwhile may stay:
+// they are new. Redis chooses the rows of a table, and Match among them: Redis knows
+// no key as users know it, and does not tell how many keys a pattern was held to.
 func (b *Buffer) InvalidateMatching(ctx context.Context, tables []Selection, progress func(Invalidated) error) (map[string]Invalidated, error) {
 	w := &walk{b: b, tables: make(map[string]Selection, len(tables)), progress: progress, sums: make(map[string]Invalidated, len(tables))}
 	for _, t := range tables {
